@@ -1,0 +1,41 @@
+"""Facts: what happened, named in the past tense. Written with the change they tell of, published after its commit."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class EventName(StrEnum):
+    MESSAGE_SENT = "message.sent"
+    MESSAGE_LEASED = "message.leased"
+    MESSAGE_ACKED = "message.acked"
+    MESSAGE_REQUEUED = "message.requeued"
+    MESSAGE_DEAD = "message.dead"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_APPROVED = "approval.approved"
+    APPROVAL_DENIED = "approval.denied"
+    APPROVAL_DEPLOYED = "approval.deployed"
+    APPROVAL_FAILED = "approval.failed"
+    QUESTION_ASKED = "question.asked"
+    QUESTION_ANSWERED = "question.answered"
+    QUESTION_CANCELLED = "question.cancelled"
+    QUESTION_EXPIRED = "question.expired"
+    AGENT_SPAWNED = "agent.spawned"
+    AGENT_STARTED = "agent.started"
+    AGENT_STOPPED = "agent.stopped"
+    AGENT_CRASHED = "agent.crashed"
+    AGENT_FAILED = "agent.failed"
+    AGENT_DESTROYED = "agent.destroyed"
+    AGENT_PURGED = "agent.purged"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact. `id` grows without reuse; `agent` is whom it concerns, if anyone."""
+
+    id: int
+    at: datetime
+    name: EventName
+    agent: str | None
+    body: dict[str, Any] = field(default_factory=dict[str, Any])

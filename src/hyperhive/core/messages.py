@@ -1,0 +1,105 @@
+"""Messages: their states, who sent them, and the envelope an agent reads them in."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from hyperhive.core.errors import InvalidInputError, TooLargeError
+from hyperhive.core.names import MANAGER, OPERATOR, SYSTEM
+
+BODY_LIMIT_BYTES = 64 * 1024
+# How long a `recv` may wait: calls that are silent for about 300 s get cut off by the CLI.
+RECV_WAIT_LIMIT_S = 180
+RECV_MAX_MESSAGES = 32
+# After this many failed deliveries a message is dead: shown to the operator, not delivered again by itself.
+DELIVERY_ATTEMPTS = 5
+
+
+class MessageState(StrEnum):
+    QUEUED = "queued"
+    LEASED = "leased"
+    ACKED = "acked"
+    DEAD = "dead"
+
+
+class SenderKind(StrEnum):
+    OPERATOR = "operator"
+    MANAGER = "manager"
+    SYSTEM = "system"
+    PEER = "peer"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `deliveries` counts how often it was handed out; above 1 it is marked redelivered."""
+
+    id: int
+    sender: str
+    recipient: str
+    body: str
+    sent_at: datetime
+    state: MessageState
+    deliveries: int
+    thread: int | None = None
+    in_reply_to: int | None = None
+    acked_at: datetime | None = None
+    note: str | None = None
+
+    @property
+    def redelivered(self) -> bool:
+        return self.deliveries > 1
+
+
+def sender_kind(sender: str) -> SenderKind:
+    """How far a sender is to be trusted. The sender's name comes from its socket, never from a body."""
+    special = {OPERATOR: SenderKind.OPERATOR, MANAGER: SenderKind.MANAGER, SYSTEM: SenderKind.SYSTEM}
+    return special.get(sender, SenderKind.PEER)
+
+
+def parse_body(body: str) -> str:
+    """`body` if it can be sent: some text, valid UTF-8, at most `BODY_LIMIT_BYTES` long."""
+    if not body.strip():
+        raise InvalidInputError("the message is empty", "write a body")
+    try:
+        size = len(body.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("the message is not valid text (lone surrogates)", "send valid UTF-8") from error
+    if size > BODY_LIMIT_BYTES:
+        raise TooLargeError(
+            f"the message has {size} bytes, over the limit of {BODY_LIMIT_BYTES}",
+            "put long content into a file and send where it is",
+        )
+    return body
+
+
+_ENVELOPE_TAG = re.compile(r"<(?=\s*/?\s*message\b)", re.IGNORECASE)
+
+
+def render_envelope(message: Message) -> str:
+    """The message as an agent reads it: who it is from, set by the broker, around a body that cannot forge it.
+
+    Inside the body every `<` that would open or close a message tag is written `&lt;`; all else is verbatim.
+    """
+    fields = [
+        f'id="{message.id}"',
+        f'from="{message.sender}"',
+        f'kind="{sender_kind(message.sender)}"',
+    ]
+    if message.thread is not None:
+        fields.append(f'thread="{message.thread}"')
+    if message.in_reply_to is not None:
+        fields.append(f'in_reply_to="{message.in_reply_to}"')
+    if message.redelivered:
+        fields.append('redelivered="true"')
+    body = _ENVELOPE_TAG.sub("&lt;", message.body)
+    return f"<message {' '.join(fields)}>\n{body}\n</message>"
+
+
+def render_wake_prompt(messages: Sequence[Message], waiting: int) -> str:
+    """What a turn starts with: the leased messages in their envelopes and how many more wait. Nothing else."""
+    parts = [render_envelope(message) for message in messages]
+    if waiting:
+        parts.append(f"{waiting} more waiting: call recv for them.")
+    return "\n\n".join(parts)

@@ -1,0 +1,131 @@
+"""Where everything is. All paths derive from one `Roots`, so that a test or a rehearsal runs anywhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperhive.core.errors import InvalidInputError
+from hyperhive.core.names import parse_known_agent_name
+
+# The variable that names the data folder, for the daemon and for every command.
+DATA_VARIABLE = "HIVE_DATA"
+
+_SYSTEM_DATA = Path("/var/lib/hyperhive")
+_SYSTEM_RUN = Path("/run/hyperhive")
+_PROGRAM = "hyperhive"
+# The rehearsal (`hive demo`) has folders of its own, so that it never meets a real hive's.
+_REHEARSAL_SUFFIX = "-demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The two folders of a hive, both absolute: `data` is to be kept, `run` holds sockets and may be remade.
+
+    The per-agent methods raise InvalidInputError for anything that is not an agent's name, so that no name
+    leaves the folder it belongs to.
+    """
+
+    data: Path
+    run: Path
+
+    @property
+    def database(self) -> Path:
+        """Messages, approvals, questions, agents, events. Only the daemon opens it."""
+        return self.data / "hive.sqlite"
+
+    @property
+    def telemetry(self) -> Path:
+        """Copies of agents' events; losing its last second loses nothing that matters."""
+        return self.data / "telemetry.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one daemon that works on this data folder."""
+        return self.data / "hive.lock"
+
+    @property
+    def credential(self) -> Path:
+        """The operator's API key or long-lived token, mode 0600, if it is not in the environment."""
+        return self.data / "credential"
+
+    @property
+    def hive_socket(self) -> Path:
+        """The operator's API for the command line; the caller is known by its uid."""
+        return self.run / "hive.sock"
+
+    @property
+    def host_socket(self) -> Path:
+        """JSON lines for desktop clients."""
+        return self.run / "host.sock"
+
+    @property
+    def containers_folder(self) -> Path:
+        """What drivers keep of running containers, outside the daemon's memory."""
+        return self.run / "containers"
+
+    @property
+    def agents_folder(self) -> Path:
+        return self.data / "agents"
+
+    @property
+    def proposed_folder(self) -> Path:
+        """The configs the manager edits; it sees this folder as /agents."""
+        return self.data / "proposed"
+
+    def agent_folder(self, name: str) -> Path:
+        """All that is kept of one agent: config, state and claude."""
+        return self.agents_folder / parse_known_agent_name(name)
+
+    def config_folder(self, name: str) -> Path:
+        return self.agent_folder(name) / "config"
+
+    def state_folder(self, name: str) -> Path:
+        """/state in the container."""
+        return self.agent_folder(name) / "state"
+
+    def claude_folder(self, name: str) -> Path:
+        """~/.claude in the container."""
+        return self.agent_folder(name) / "claude"
+
+    def agent_sockets_folder(self, name: str) -> Path:
+        """/run/hive in the container: the folder is bound, as a bound socket file dies with the daemon."""
+        return self.run / "agents" / parse_known_agent_name(name)
+
+
+def decide_roots(
+    data: Path | None,
+    *,
+    environment: Mapping[str, str],
+    uid: int,
+    working_folder: Path,
+    rehearsal: bool = False,
+) -> Roots:
+    """The folders of the hive that is meant.
+
+    `data` is the `--data` option and counts most, then HIVE_DATA; with either, everything is below that
+    folder. Without them root gets the system's folders and anyone else the XDG ones, and a rehearsal folders
+    of its own beside them. A relative folder is taken from `working_folder`.
+    Raises InvalidInputError when nothing says where data belongs.
+    """
+    if data is None and environment.get(DATA_VARIABLE):
+        data = Path(environment[DATA_VARIABLE])
+    if data is not None:
+        folder = working_folder / data
+        return Roots(data=folder, run=folder / "run")
+    name = _PROGRAM + (_REHEARSAL_SUFFIX if rehearsal else "")
+    if uid == 0:
+        return Roots(data=_SYSTEM_DATA.with_name(name), run=_SYSTEM_RUN.with_name(name))
+    folder = _find_user_data_folder(environment) / name
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    return Roots(data=folder, run=Path(runtime) / name if runtime.startswith("/") else folder / "run")
+
+
+def _find_user_data_folder(environment: Mapping[str, str]) -> Path:
+    # The XDG specification has relative values ignored.
+    if environment.get("XDG_DATA_HOME", "").startswith("/"):
+        return Path(environment["XDG_DATA_HOME"])
+    if environment.get("HOME", "").startswith("/"):
+        return Path(environment["HOME"]) / ".local/share"
+    raise InvalidInputError(
+        "neither HOME nor XDG_DATA_HOME says where data belongs", f"set {DATA_VARIABLE} to a folder"
+    )

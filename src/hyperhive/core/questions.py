@@ -1,0 +1,48 @@
+"""Questions an agent asks the operator, and the ways they end."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from hyperhive.core.errors import InvalidInputError
+
+QUESTION_LIMIT_CHARS = 4_000
+OPTIONS_LIMIT = 12
+OPTION_LIMIT_CHARS = 200
+TTL_DEFAULT_S = 24 * 3600
+TTL_LIMIT_S = 30 * 24 * 3600
+
+
+class QuestionStatus(StrEnum):
+    OPEN = "open"
+    ANSWERED = "answered"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question. Free text is always possible beside `options`; `multi` allows several of them."""
+
+    id: int
+    agent: str
+    question: str
+    options: tuple[str, ...]
+    multi: bool
+    status: QuestionStatus
+    asked_at: datetime
+    expires_at: datetime
+    answer: str | None = None
+    resolved_at: datetime | None = None
+
+
+def check_question(question: str, options: tuple[str, ...], ttl_s: float) -> None:
+    """Raises InvalidInputError for an empty or oversized question, bad options or a lifetime out of range."""
+    if not question.strip() or len(question) > QUESTION_LIMIT_CHARS:
+        raise InvalidInputError(f"a question has 1 to {QUESTION_LIMIT_CHARS} characters", "ask one short question")
+    if len(options) > OPTIONS_LIMIT:
+        raise InvalidInputError(f"a question has at most {OPTIONS_LIMIT} options", "offer fewer options")
+    if any(not option.strip() or len(option) > OPTION_LIMIT_CHARS for option in options):
+        raise InvalidInputError(f"an option has 1 to {OPTION_LIMIT_CHARS} characters", "shorten the options")
+    if not 1 <= ttl_s <= TTL_LIMIT_S:
+        raise InvalidInputError(f"ttl_seconds is from 1 to {TTL_LIMIT_S}", "leave it out for one day")
