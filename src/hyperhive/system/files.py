@@ -1,0 +1,152 @@
+"""The one door for files that others may write: nothing is followed out of a folder, nothing blocks, all is bounded."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# include/uapi/linux/openat2.h; the system call has this number on every architecture.
+_SYS_OPENAT2 = 437
+_RESOLVE_NO_XDEV = 0x01
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
+_BENEATH = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
+
+# include/uapi/linux/falloc.h
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+
+# A walk over more than this would take seconds: what is beyond is not counted.
+_ENTRIES_LIMIT = 1_000_000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_beneath(folder: Path, relative: str) -> int:
+    """A read-only handle of the regular file `relative` in `folder`, with no link followed on the way.
+
+    Raises OSError: ELOOP for a link, EXDEV for a way out, ENOENT, and EINVAL for anything but a plain file with
+    one name (a hard link may be somebody else's file).
+    """
+    with _opened(folder) as root:
+        # A FIFO would block an open without O_NONBLOCK for ever.
+        handle = _openat2(root, os.fsencode(relative), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a plain file", relative)
+    return handle
+
+
+def read_beneath(folder: Path, relative: str, limit_bytes: int) -> bytes:
+    """At most `limit_bytes` of such a file. Raises like `open_beneath`."""
+    with os.fdopen(open_beneath(folder, relative), "rb") as file:
+        return file.read(limit_bytes)
+
+
+def write_atomically(path: Path, content: bytes, mode: int) -> None:
+    """Puts a file in place whole, or not at all, and on the disk. Only for folders that no agent can write.
+
+    Raises OSError; the file is then as it was.
+    """
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(handle, mode)
+            os.fsync(handle)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    # The name is on the disk only when the folder is.
+    with _opened(path.parent, os.O_RDONLY) as folder:
+        os.fsync(folder)
+
+
+def folder_size_bytes(folder: Path) -> int:
+    """Bytes on the disk of all below `folder`: links count as themselves, a file of several names once.
+
+    It is what could be seen: what goes away meanwhile, cannot be read, is another file system, has a path
+    of over 4 KiB or comes after the first million entries is not counted. Raises OSError if `folder` is not there.
+    """
+    total = 0
+    entries_left = _ENTRIES_LIMIT
+    seen: set[int] = set()
+    pending = [b"."]
+    with _opened(folder) as root:
+        while pending and entries_left > 0:
+            below = pending.pop()
+            for name, status in _list_folder(root, below):
+                entries_left -= 1
+                if status.st_nlink == 1 or status.st_ino not in seen:
+                    total += status.st_blocks * 512
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(b"%s/%s" % (below, name))
+                elif status.st_nlink > 1:
+                    seen.add(status.st_ino)
+    return total
+
+
+def free_beginning(handle: int, keep_bytes: int) -> None:
+    """Gives back the disk space of an open file but for its last `keep_bytes`; every offset in it stays what it is.
+
+    What was there is then a hole (see SEEK_DATA). On a file system without holes the file is emptied.
+    Safe while another program appends. Raises OSError.
+    """
+    status = os.fstat(handle)
+    # Only whole blocks become a hole; the rest of a block would become zeros that look like content.
+    length = (status.st_size - keep_bytes) // status.st_blksize * status.st_blksize
+    if length <= 0:
+        return
+    if _libc.fallocate(handle, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, 0, length) != 0:
+        if ctypes.get_errno() not in {errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise _error("fallocate")
+        os.ftruncate(handle, 0)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, flags: int = os.O_PATH) -> Iterator[int]:
+    handle = os.open(folder, flags | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _openat2(root: int, relative: bytes, flags: int) -> int:
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _BENEATH)
+    handle = _libc.syscall(_SYS_OPENAT2, root, relative, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
+    if handle < 0:
+        raise _error(os.fsdecode(relative))
+    return handle
+
+
+def _list_folder(root: int, relative: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    try:
+        handle = _openat2(root, relative, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        with os.scandir(handle) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    yield os.fsencode(entry.name), entry.stat(follow_symlinks=False)
+    finally:
+        os.close(handle)
+
+
+def _error(name: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), name)

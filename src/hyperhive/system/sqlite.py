@@ -1,0 +1,191 @@
+"""The one door for SQLite: a writer thread with group commit, a reader thread, migrations.
+
+Jobs that arrive while a commit is under way share the next one: many senders, one fsync. A job runs in a
+savepoint of its own, so that one that raises undoes only itself. Its caller hears of it after the commit.
+"""
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from hyperhive.core.errors import HiveError, StorageError
+
+T = TypeVar("T")
+
+# Bounds how long a caller may wait for the jobs of others in its commit.
+BATCH_LIMIT = 256
+# A foreign program holding the file (an operator's sqlite3 shell) delays a commit this long before it fails.
+BUSY_TIMEOUT_S = 10
+
+
+def connect(path: Path, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Connection:
+    """A connection in WAL mode that leaves transactions to the caller. Raises StorageError if it cannot be had."""
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma synchronous = {synchronous}")
+        connection.execute("pragma foreign_keys = on")
+        # Debian builds SQLite to overwrite what is deleted; that costs writes and protects nothing here.
+        connection.execute("pragma secure_delete = off")
+    except sqlite3.Error as error:
+        raise StorageError(
+            f"the database {path} cannot be opened: {error}",
+            "is the disk full or the file damaged? move it aside or restore a backup",
+        ) from error
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, migrations: Path) -> None:
+    """Brings the schema to the newest version, each step in a transaction of its own.
+
+    `migrations` holds `NNNN_name.sql` files numbered from 1. Raises StorageError if the file was made by a newer
+    version, and leaves it untouched.
+    """
+    scripts = sorted(migrations.glob("[0-9]*.sql"))
+    version = int(connection.execute("pragma user_version").fetchone()[0])
+    if version > len(scripts):
+        raise StorageError(
+            f"the data was written by a newer version of hyperhive (schema {version}, this one knows {len(scripts)})",
+            "use that version, or name another data folder with --data",
+        )
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        statements = script.read_text(encoding="utf-8")
+        try:
+            connection.executescript(f"begin immediate;\n{statements}\npragma user_version = {number};\ncommit;")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("rollback")
+            raise StorageError(
+                f"the database could not be brought to schema {number}: {error}", "nothing of it was changed"
+            ) from error
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    run: Callable[[sqlite3.Connection], T]
+    committed: Callable[[T], None]
+    future: "asyncio.Future[T]"
+    result: T | None = None
+    error: Exception | None = None
+
+
+class Writer:
+    """The only connection that writes. Made and used on the event loop; its thread ends with `close`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._broken: str = ""
+        self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Callable[[sqlite3.Connection], T], committed: Callable[[T], None] = lambda _: None) -> T:
+        """Runs `job` in the writer's next transaction and returns its value once that is durable.
+
+        `committed` is called with the value on the event loop, in the order of commits, also if the caller was
+        cancelled meanwhile. Raises what `job` raised, or StorageError if the disk did not take the change.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(_Job(job, committed, future))
+        return await future
+
+    def close(self) -> None:
+        """Finishes what was queued and ends the thread."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _work(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            batch = [first]
+            last = False
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < BATCH_LIMIT:
+                    job = self._jobs.get_nowait()
+                    if job is None:
+                        last = True
+                        break
+                    batch.append(job)
+            self._commit(batch)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(_resolve, batch)
+            if last:
+                return
+
+    def _commit(self, batch: list[_Job[Any]]) -> None:
+        try:
+            self._begin()
+            for job in batch:
+                self._run_in_savepoint(job)
+            self._connection.execute("commit")
+        except (sqlite3.Error, StorageError) as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("rollback")
+            failure = self._explain(error)
+            for job in batch:
+                job.error = failure
+
+    def _begin(self) -> None:
+        if self._broken:
+            raise StorageError(self._broken, "restart the hive once the disk is well")
+        self._connection.execute("begin immediate")
+
+    def _run_in_savepoint(self, job: _Job[Any]) -> None:
+        self._connection.execute("savepoint job")
+        try:
+            job.result = job.run(self._connection)
+        except Exception as error:  # it belongs to the caller, whatever it is
+            # A full disk ends the whole transaction, not just the savepoint: nothing of the batch is left.
+            if not self._connection.in_transaction:
+                raise self._explain(error) from error
+            self._connection.execute("rollback to job")
+            job.error = self._explain(error) if isinstance(error, sqlite3.OperationalError) else error
+        self._connection.execute("release job")
+
+    def _explain(self, error: Exception) -> HiveError:
+        if isinstance(error, HiveError):
+            return error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_IOERR:
+            # After a failed fsync the kernel may have dropped the pages: a retry could "succeed" without them.
+            self._broken = f"the disk failed: {error}"
+        hint = "free some space; nothing of this was stored" if code == sqlite3.SQLITE_FULL else "try again"
+        return StorageError(f"the change could not be stored: {error}", hint)
+
+
+def _resolve(batch: list[_Job[Any]]) -> None:
+    for job in batch:
+        if job.error is None:
+            job.committed(job.result)
+        if job.future.cancelled():
+            continue
+        if job.error is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(job.error)
+
+
+class Reader:
+    """One read-only connection on a thread of its own: sees what is committed, never waits for the writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-reader")
+        self._connection = connect(path, "NORMAL")
+        self._connection.execute("pragma query_only = on")
+
+    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `job` and returns its value."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, job, self._connection)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+        self._connection.close()
