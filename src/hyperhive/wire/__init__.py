@@ -1,0 +1,1 @@
+"""The contracts between our programs: what may be said on each socket, and how."""

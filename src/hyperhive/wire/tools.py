@@ -1,0 +1,127 @@
+"""The table of MCP tools an agent has: what claude reads about each, and the link method that answers it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperhive.core.messages import BODY_LIMIT_BYTES, RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S
+from hyperhive.wire import agent_link
+
+# The MCP server's name: claude sees its tools as mcp__hyperhive__<tool>.
+SERVER_NAME = "hyperhive"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One MCP tool. `properties` and `required` are JSON Schema; `method` is the agent link's."""
+
+    name: str
+    description: str
+    method: str
+    properties: dict[str, Any] = field(default_factory=dict[str, Any])
+    required: tuple[str, ...] = ()
+    manager_only: bool = False
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": self.properties,
+            "required": list(self.required),
+            "additionalProperties": False,
+        }
+
+
+_NAME = {"type": "string", "description": "An agent's name: a-z, 0-9 and '-'."}
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(
+        name="send",
+        description=(
+            "Send a message to another agent, to 'manager' or to 'operator' (the human). Returns the message's id "
+            f"once it is safely stored. At most {BODY_LIMIT_BYTES // 1024} KiB."
+        ),
+        method=agent_link.SEND,
+        properties={
+            "to": {"type": "string", "description": "Who receives it: an agent's name, 'manager' or 'operator'."},
+            "body": {"type": "string", "description": "The text."},
+            "in_reply_to": {"type": "integer", "description": "The id of the message this answers."},
+        },
+        required=("to", "body"),
+    ),
+    Tool(
+        name="recv",
+        description=(
+            "Fetch messages that wait for you. Without wait_seconds it looks and returns at once, also when there "
+            "is nothing. Messages that arrive between turns start a turn by themselves: there is no need to poll."
+        ),
+        method=agent_link.RECV,
+        properties={
+            "wait_seconds": {"type": "number", "minimum": 0, "maximum": RECV_WAIT_LIMIT_S},
+            "max": {"type": "integer", "minimum": 1, "maximum": RECV_MAX_MESSAGES},
+        },
+    ),
+    Tool(
+        name="ask_operator",
+        description=(
+            "Ask the human a question. Returns an id at once; the answer arrives later as a message from "
+            "'operator'. Free text is always possible beside the options."
+        ),
+        method=agent_link.ASK_OPERATOR,
+        properties={
+            "question": {"type": "string"},
+            "options": {"type": "array", "items": {"type": "string"}},
+            "multi": {"type": "boolean", "description": "Whether several options may be chosen."},
+            "ttl_seconds": {"type": "number", "minimum": 1},
+        },
+        required=("question",),
+    ),
+    Tool(
+        name="request_spawn",
+        description=(
+            "Propose a new agent. The operator decides; the decision arrives as a message from 'system'. "
+            "Returns the approval's id."
+        ),
+        method=agent_link.REQUEST_SPAWN,
+        properties={
+            "name": _NAME,
+            "description": {"type": "string", "description": "What it is for; the operator reads this."},
+        },
+        required=("name",),
+        manager_only=True,
+    ),
+    Tool(
+        name="list_agents",
+        description="List the agents of this hive and what each is doing.",
+        method=agent_link.LIST_AGENTS,
+        manager_only=True,
+    ),
+    Tool(
+        name="kill",
+        description="Stop an agent's container. Its messages wait until it is started again.",
+        method=agent_link.KILL,
+        properties={"name": _NAME},
+        required=("name",),
+        manager_only=True,
+    ),
+    Tool(
+        name="start",
+        description="Start a stopped agent.",
+        method=agent_link.START,
+        properties={"name": _NAME},
+        required=("name",),
+        manager_only=True,
+    ),
+    Tool(
+        name="restart",
+        description="Stop an agent's container and start it again.",
+        method=agent_link.RESTART,
+        properties={"name": _NAME},
+        required=("name",),
+        manager_only=True,
+    ),
+)
+
+
+def list_tools(manager: bool) -> tuple[Tool, ...]:
+    """The tools of an agent, or of the manager."""
+    return tuple(tool for tool in TOOLS if manager or not tool.manager_only)
