@@ -1,0 +1,1 @@
+"""Programs that stand in for what a test or a rehearsal cannot have: they speak the real protocols."""
