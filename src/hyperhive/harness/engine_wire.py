@@ -1,0 +1,49 @@
+"""What the harness and its engine say to each other: JSON-RPC lines over one socket pair."""
+
+from typing import Any, NotRequired, TypedDict
+
+# -- harness to engine -------------------------------------------------------------------------------------
+
+OPEN = "engine.open"
+"""params OpenParams -> {}: starts claude. Refused with `unavailable` if it does not start or does not resume."""
+RUN_TURN = "turn.run"
+"""params RunTurnParams -> TurnResult; ends with the turn. Refused with `unavailable` if claude ended."""
+CANCEL_TURN = "turn.cancel"
+"""params {} -> {}: interrupts what claude is doing, if anything."""
+
+# -- engine to harness -------------------------------------------------------------------------------------
+
+CLAUDE_EVENT = "claude.event"
+"""A notification {event}: one raw event of the CLI, or an excerpt of it when it is long."""
+TOOL_CALL = "tool.call"
+"""params {name, arguments} -> ToolResult."""
+
+
+class OpenParams(TypedDict):
+    """`resume` is the session to go on with, empty for a new one. `claude` is the CLI, empty for the SDK's own."""
+
+    agent: str
+    manager: bool
+    resume: str
+    model: str
+    claude: str
+    working_folder: str
+
+
+class RunTurnParams(TypedDict):
+    """`model` is the one to run this turn on; empty leaves it."""
+
+    prompt: str
+    model: str
+
+
+class TurnResult(TypedDict):
+    """`result` is claude's `result` event. `api_error` is the error it marked its last answer with, or empty."""
+
+    result: dict[str, Any]
+    api_error: str
+
+
+class ToolResult(TypedDict):
+    text: str
+    is_error: NotRequired[bool]

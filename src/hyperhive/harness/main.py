@@ -1,0 +1,124 @@
+"""The harness: `python -m hyperhive.harness.main`, the first program of an agent's container. Assembly only."""
+
+import hyperhive.harness.without_ssl  # noqa: F401  # isort: skip  # pyright: ignore[reportUnusedImport]  # before asyncio
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from hyperhive.core.errors import HiveError
+from hyperhive.harness.events import EventStore
+from hyperhive.harness.feed import Feed
+from hyperhive.harness.inbox import Inbox
+from hyperhive.harness.link import Link, SupersededError
+from hyperhive.harness.loop import TurnLoop
+from hyperhive.harness.settings import Settings, load_settings
+from hyperhive.harness.status import StatusBoard
+from hyperhive.harness.tools import Toolbox
+from hyperhive.harness.warm_engine import WarmEngine
+from hyperhive.wire.agent_link import CANCEL_TURN, HelloResult
+from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError
+
+log = logging.getLogger("hive.harness")
+
+# With 3 s for the engine, ending takes less than the 5 s that a stop allows.
+_FLUSH_S = 1.0
+
+
+class Harness:
+    """All parts of one harness, wired. `run` ends when another harness took over, or when it is cancelled."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = EventStore(settings.state)
+        self._feed = Feed(self._store)
+        self._status = StatusBoard(self._feed)
+        self._inbox = Inbox()
+        self._hello: asyncio.Future[HelloResult] = asyncio.get_running_loop().create_future()
+        socket = settings.sockets / "hive.sock"
+        self._link = Link(socket, settings.generation, self._inbox.holding, self._greeted, self._answer)
+        self._engine = WarmEngine(
+            settings.claude,
+            settings.state,
+            settings.warm_s,
+            self._store,
+            Toolbox(self._link, self._inbox).call,
+            self._take_event,
+            self._feed.notice,
+        )
+        self._loop = TurnLoop(settings, self._link, self._inbox, self._feed, self._status, self._engine)
+
+    async def run(self) -> None:
+        """Raises SupersededError when another harness took over, and whatever a part fails with."""
+        self._feed.open()
+        sending = [asyncio.create_task(part) for part in (self._link.run(), self._feed.run(self._link))]
+        working = [asyncio.create_task(part) for part in (self._status.run(self._link), self._work())]
+        try:
+            done, _ = await asyncio.wait([*sending, *working], return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        finally:
+            await _cancel(working)
+            await self._engine.close()
+            await self._loop.farewell()
+            await self._feed.flush(_FLUSH_S)
+            await _cancel(sending)
+            self._store.close()
+
+    async def _work(self) -> None:
+        await self._loop.run(await self._hello)
+
+    def _take_event(self, event: dict[str, Any]) -> None:
+        # The loop drives the engine, and so is made after it.
+        self._loop.take_event(event)
+
+    def _greeted(self, hello: HelloResult) -> None:
+        self._feed.greeted(hello["events_stored_seq"])
+        self._status.greeted()
+        if not self._hello.done():
+            self._hello.set_result(hello)
+
+    async def _answer(self, method: str, params: dict[str, Any]) -> dict[str, bool]:
+        if method != CANCEL_TURN:
+            raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {method[:80]!r}")
+        return {"cancelled": await self._loop.cancel()}
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _run(settings: Settings) -> None:
+    """Runs until the end, or until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    running = asyncio.create_task(Harness(settings).run())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    # Once, however many signals come: being stopped while it stops would leave claude behind.
+    (running if stopping.done() else stopping).cancel()
+    try:
+        await running
+    except asyncio.CancelledError:
+        log.info("stopped")
+    except SupersededError as error:
+        log.warning("another harness took over: %r", str(error))
+
+
+def main() -> None:
+    """Exit status 0 when it was stopped or superseded, 1 when it cannot run."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="harness: %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(_run(load_settings(os.environ)))
+    except HiveError as error:
+        log.critical("%s (%s)", error.message, error.hint)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The harness's settings: one row each, from the environment that the daemon gives the container."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperhive.core.errors import InvalidInputError
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]{0,99}")
+# Room for a name and a newline; the file is the agent's to write, so never more of it is read.
+_MODEL_FILE_LIMIT_BYTES = 256
+
+
+def _parse_folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError("is not an absolute path")
+    return path
+
+
+def _parse_optional_file(text: str) -> Path | None:
+    return _parse_folder(text) if text else None
+
+
+def _parse_generation(text: str) -> int:
+    generation = int(text)
+    if generation < 0:
+        raise ValueError("is negative")
+    return generation
+
+
+def _parse_seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 7 * 24 * 3600:
+        raise ValueError("is not from 0 to a week")
+    return seconds
+
+
+def parse_model(text: str) -> str:
+    """`text` as a model's name, empty for claude's own default. Raises ValueError."""
+    if text and not _MODEL.fullmatch(text):
+        raise ValueError("is not the name of a model")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the harness is told from outside; `ROWS` says by which variable."""
+
+    sockets: Path
+    state: Path
+    generation: int
+    warm_s: float
+    claude: Path | None
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting: the field of `Settings`, the variable it comes from, what it is without, how it is read."""
+
+    field: str
+    variable: str
+    default: str
+    parse: Callable[[str], Any]
+    meaning: str
+
+
+ROWS = (
+    Row("sockets", "HIVE_SOCKETS", "/run/hive", _parse_folder, "the folder of hive.sock and model.sock"),
+    Row("state", "HIVE_STATE", "/state", _parse_folder, "the agent's own folder, with its notes and events"),
+    Row("generation", "HIVE_GENERATION", "0", _parse_generation, "which start of the container this is"),
+    Row("warm_s", "HIVE_WARM_S", "300", _parse_seconds, "how long claude stays open after a turn"),
+    Row("claude", "HIVE_CLAUDE", "", _parse_optional_file, "the CLI; empty: the one of claude-agent-sdk"),
+    Row("model", "HIVE_MODEL", "", parse_model, "the model of the agent's config; empty: claude's default"),
+)
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings that `environment` tells. Raises InvalidInputError, naming the variable that is wrong."""
+    values: dict[str, Any] = {}
+    for row in ROWS:
+        text = environment.get(row.variable, row.default)
+        try:
+            values[row.field] = row.parse(text)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{row.variable}={text!r}: {error}", f"set {row.variable} right or leave it out"
+            ) from error
+    return Settings(**values)
+
+
+def observe_model(settings: Settings) -> str:
+    """The model for the next turn: the one kept in `<state>/hyperhive-model`, or else the config's.
+
+    An unreadable or malformed file counts as absent: the agent can write it.
+    """
+    try:
+        descriptor = os.open(settings.state / "hyperhive-model", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return settings.model
+    try:
+        text = os.read(descriptor, _MODEL_FILE_LIMIT_BYTES).decode("utf-8", "replace").strip()
+        return parse_model(text) or settings.model
+    except (OSError, ValueError):
+        return settings.model
+    finally:
+        os.close(descriptor)

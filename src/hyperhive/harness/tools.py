@@ -1,0 +1,107 @@
+"""The agent's tools: each call becomes one request on the agent link, its answer plain text."""
+
+import json
+import os
+from typing import Any
+
+from hyperhive.core.errors import HiveError, InvalidInputError, UnavailableError
+from hyperhive.core.messages import RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S, Message, render_envelope
+from hyperhive.harness.engine_wire import ToolResult
+from hyperhive.harness.inbox import Inbox
+from hyperhive.harness.link import Link
+from hyperhive.harness.wake import plan_wake
+from hyperhive.wire import agent_link
+from hyperhive.wire.tools import TOOLS, Tool
+
+# How long a tool waits for the daemon beyond what it was asked to wait: a restart of the daemon takes seconds.
+_DEADLINE_S = 60.0
+_WITH_KEY = frozenset({agent_link.SEND, agent_link.ASK_OPERATOR})
+_TOOLS_BY_NAME = {tool.name: tool for tool in TOOLS}
+# Calls without an answer whose keys are remembered; an agent repeats a failed call soon or not at all.
+_UNANSWERED_LIMIT = 32
+
+
+class Toolbox:
+    """Answers tool calls. What `recv` fetches stays in the inbox unsettled: it is settled with the turn.
+
+    A call that was not answered in time keeps its idempotency key: repeated word for word, it counts once.
+    """
+
+    def __init__(self, link: Link, inbox: Inbox, deadline_s: float = _DEADLINE_S) -> None:
+        self._link = link
+        self._inbox = inbox
+        self._deadline_s = deadline_s
+        self._unanswered: dict[str, str] = {}
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+        """The result of a call. A refusal is a result too, which tells the agent what to do."""
+        try:
+            tool = _TOOLS_BY_NAME.get(name)
+            if tool is None:
+                raise InvalidInputError(f"there is no tool {name[:80]!r}")
+            if tool.method == agent_link.RECV:
+                return ToolResult(text=await self._recv(arguments))
+            return ToolResult(text=await self._request(tool, arguments))
+        except HiveError as error:
+            return ToolResult(text=f"{error.message} ({error.hint})" if error.hint else error.message, is_error=True)
+
+    async def _recv(self, arguments: dict[str, Any]) -> str:
+        wait_s = _parse_number(arguments, "wait_seconds", 0, 0, RECV_WAIT_LIMIT_S)
+        limit = int(_parse_number(arguments, "max", RECV_MAX_MESSAGES, 1, RECV_MAX_MESSAGES))
+        delivery = await self._inbox.fetch(self._link, limit, wait_s, deadline_s=wait_s + self._deadline_s)
+        shown, rest = plan_wake(delivery.messages)
+        self._inbox.give_back(self._link, [message.id for message in rest], "too long for one answer of recv")
+        return _render_delivery(shown, delivery.waiting + len(rest))
+
+    async def _request(self, tool: Tool, arguments: dict[str, Any]) -> str:
+        call = json.dumps([tool.name, arguments], sort_keys=True)
+        params = dict(arguments)
+        if tool.method in _WITH_KEY:
+            params["idempotency_key"] = self._unanswered.get(call) or os.urandom(16).hex()
+        try:
+            answer = await self._link.request(tool.method, params, deadline_s=self._deadline_s)
+        except UnavailableError as error:
+            if tool.method not in _WITH_KEY:
+                raise
+            self._remember(call, params["idempotency_key"])
+            raise UnavailableError(
+                f"{error.message}: it is not known whether this was done",
+                "repeat the call later with the very same arguments: it then counts once, never twice",
+            ) from error
+        self._unanswered.pop(call, None)
+        return _render_answer(tool, arguments, answer)
+
+    def _remember(self, call: str, key: str) -> None:
+        self._unanswered[call] = key
+        while len(self._unanswered) > _UNANSWERED_LIMIT:
+            del self._unanswered[next(iter(self._unanswered))]
+
+
+def _parse_number(arguments: dict[str, Any], name: str, default: float, least: float, most: float) -> float:
+    value = arguments.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidInputError(f"{name} is a number from {least:g} to {most:g}")
+    return value
+
+
+def _render_delivery(messages: list[Message], waiting: int) -> str:
+    if not messages:
+        return "no messages"
+    parts = [render_envelope(message) for message in messages]
+    if waiting:
+        parts.append(f"{waiting} more waiting: call recv again for them.")
+    return "\n\n".join(parts)
+
+
+def _render_answer(tool: Tool, arguments: dict[str, Any], answer: Any) -> str:
+    match tool.method, answer:
+        case agent_link.SEND, {"id": int(message_id)}:
+            return f"message {message_id} to {arguments['to']} is sent"
+        case agent_link.ASK_OPERATOR, {"id": int(question_id)}:
+            return f"question {question_id} is asked; the answer arrives as a message from 'operator'"
+        case agent_link.REQUEST_SPAWN, {"approval_id": int(approval_id)}:
+            return f"approval {approval_id} waits for the operator; the decision arrives as a message from 'system'"
+        case _, {**rest} if not rest:
+            return "done"
+        case _:
+            return json.dumps(answer, ensure_ascii=False, indent=1)

@@ -1,0 +1,148 @@
+"""The harness's pure rules: settings, what fits into a prompt, how a turn ended, what an agent is told."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperhive.core.errors import InvalidInputError
+from hyperhive.core.messages import BODY_LIMIT_BYTES, Message, MessageState, render_wake_prompt
+from hyperhive.core.turns import TurnOutcome
+from hyperhive.harness.prompt import render_system_prompt
+from hyperhive.harness.settings import ROWS, load_settings, observe_model
+from hyperhive.harness.turn import TurnEnd, is_recorded, read_turn_end
+from hyperhive.harness.wake import plan_wake
+from hyperhive.wire.jsonrpc import LINE_LIMIT_BYTES, Request, encode_request
+
+
+def _message(number: int, body: str) -> Message:
+    return Message(number, "bob", "alice", body, datetime.now(UTC), MessageState.LEASED, 1)
+
+
+# -- settings ----------------------------------------------------------------------------------------------
+
+
+def test_without_any_variable_the_settings_are_those_of_a_container() -> None:
+    settings = load_settings({})
+    assert (settings.sockets, settings.state) == (Path("/run/hive"), Path("/state"))
+    assert (settings.generation, settings.warm_s, settings.claude, settings.model) == (0, 300.0, None, "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("HIVE_SOCKETS", "relative"),
+        ("HIVE_GENERATION", "-1"),
+        ("HIVE_GENERATION", "one"),
+        ("HIVE_WARM_S", "nan"),
+        ("HIVE_WARM_S", "-5"),
+        ("HIVE_CLAUDE", "claude"),
+        ("HIVE_MODEL", "--dangerous"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_name(variable: str, text: str) -> None:
+    assert variable in {row.variable for row in ROWS}
+    with pytest.raises(InvalidInputError, match=variable):
+        load_settings({variable: text})
+
+
+def test_the_kept_model_goes_before_the_configs_and_rubbish_counts_as_none(tmp_path: Path) -> None:
+    settings = load_settings({"HIVE_STATE": str(tmp_path), "HIVE_MODEL": "config-model"})
+    assert observe_model(settings) == "config-model"
+    kept = tmp_path / "hyperhive-model"
+    kept.write_text("kept-model[1m]\n")
+    assert observe_model(settings) == "kept-model[1m]"
+    for rubbish in ("--flag", "a b", "x" * 5000, "", "\x1b[31m"):
+        kept.write_text(rubbish)
+        assert observe_model(settings) == "config-model"
+    kept.unlink()
+    os.mkfifo(kept)
+    assert observe_model(settings) == "config-model"
+    kept.unlink()
+    kept.mkdir()
+    assert observe_model(settings) == "config-model"
+
+
+# -- what fits into a prompt -------------------------------------------------------------------------------
+
+
+def test_small_messages_fit_together() -> None:
+    messages = [_message(n, "hello") for n in range(8)]
+    assert plan_wake(messages) == (messages, [])
+
+
+@pytest.mark.parametrize("char", ["x", "\0", "<", '"', "\\", "ä", "𝄞"])
+def test_the_largest_messages_are_split_in_order_and_each_part_fits_a_line(char: str) -> None:
+    left = [_message(n, char * (BODY_LIMIT_BYTES // len(char.encode()))) for n in range(8)]
+    taken: list[int] = []
+    while left:
+        fitting, left = plan_wake(left)
+        line = encode_request(Request("turn.run", {"prompt": render_wake_prompt(fitting, 1), "model": ""}, 1))
+        assert len(line) <= LINE_LIMIT_BYTES
+        taken += [message.id for message in fitting]
+    assert taken == list(range(8))
+
+
+def test_nothing_overtakes_a_message_that_did_not_fit() -> None:
+    large = "\0" * BODY_LIMIT_BYTES
+    fitting, rest = plan_wake([_message(1, large), _message(2, large), _message(3, "small")])
+    assert ([m.id for m in fitting], [m.id for m in rest]) == ([1], [2, 3])
+
+
+# -- how a turn ended --------------------------------------------------------------------------------------
+
+API_ERROR = {"subtype": "success", "is_error": True, "terminal_reason": "api_error", "result": "Not logged in"}
+
+
+@pytest.mark.parametrize(
+    ("result", "api_error", "cancelled", "outcome", "reason"),
+    [
+        ({"is_error": False, "terminal_reason": "completed", "result": "Not logged in"}, "", False, "ok", ""),
+        (API_ERROR, "authentication_failed", False, "login", "Not logged in"),
+        (API_ERROR | {"api_error_status": 401}, "", False, "login", "Not logged in"),
+        (API_ERROR | {"api_error_status": 429}, "", False, "limit", "Not logged in"),
+        (API_ERROR | {"api_error_status": 529}, "overloaded", False, "api_error", "Not logged in"),
+        ({"is_error": True, "terminal_reason": "aborted_tools"}, "", True, "cancelled", "cancelled by the operator"),
+        ({"is_error": True, "terminal_reason": "aborted_tools"}, "", False, "crash", "aborted_tools"),
+        (
+            {"is_error": True, "terminal_reason": "max_turns", "errors": ["too many"]},
+            "",
+            False,
+            "api_error",
+            "too many",
+        ),
+        ({"is_error": True}, "", False, "api_error", "no reason given"),
+    ],
+)
+def test_the_outcome_follows_from_structured_fields(
+    result: dict[str, Any], api_error: str, cancelled: bool, outcome: str, reason: str
+) -> None:
+    end = read_turn_end({"result": result, "api_error": api_error}, cancelled)
+    assert (end.outcome, end.reason) == (outcome, reason)
+
+
+def test_the_end_of_a_turn_without_claude_is_told_all_the_same() -> None:
+    event = TurnEnd(TurnOutcome.CRASH, "why").render_event(12)
+    assert (event["outcome"], event["reason"], event["duration_ms"], event["usage"]) == ("crash", "why", 12, None)
+
+
+def test_the_transcript_keeps_what_tells_something() -> None:
+    assert is_recorded({"type": "assistant"})
+    assert is_recorded({"type": "system", "subtype": "compact_boundary"})
+    assert is_recorded({"type": "never seen before"})
+    assert not is_recorded({"type": "system", "subtype": "session_state_changed"})
+    assert not is_recorded({"type": "command_lifecycle"})
+
+
+# -- what an agent is told ---------------------------------------------------------------------------------
+
+
+def test_the_first_line_names_the_agent_and_only_the_manager_is_told_its_role() -> None:
+    plain, manager = render_system_prompt("alice", manager=False), render_system_prompt("manager", manager=True)
+    assert plain.splitlines()[0] == 'You are the agent "alice" in this hive.'
+    assert manager.splitlines()[0] == 'You are the agent "manager" in this hive.'
+    assert "request_spawn" not in plain
+    assert "request_spawn" in manager
+    assert "{" not in plain + manager
