@@ -1,0 +1,1 @@
+"""hived: the daemon on the host."""

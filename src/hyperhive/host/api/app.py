@@ -1,0 +1,32 @@
+"""The application: all routes, one error form, one OpenAPI document."""
+
+from fastapi import FastAPI
+
+from hyperhive import __version__
+from hyperhive.host.api.agent_routes import agent_routes
+from hyperhive.host.api.decision_routes import decision_routes
+from hyperhive.host.api.errors import RESPONSES, add_error_handlers
+from hyperhive.host.api.hive_routes import hive_routes
+from hyperhive.host.api.message_routes import message_routes
+from hyperhive.host.api.pages import page_routes
+from hyperhive.host.api.record_routes import record_routes
+from hyperhive.host.api.services import Services
+from hyperhive.host.api.stream import stream_routes
+
+
+def create_app(services: Services) -> FastAPI:
+    """The operator's API and pages. It checks no session: the listener it is put behind does (see `guard`)."""
+    app = FastAPI(
+        title="hyperhive",
+        version=__version__,
+        summary="The operator's API.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses=RESPONSES,
+    )
+    add_error_handlers(app)
+    for routes in (hive_routes, agent_routes, record_routes, message_routes, decision_routes, stream_routes):
+        app.include_router(routes(services))
+    app.include_router(page_routes())
+    return app

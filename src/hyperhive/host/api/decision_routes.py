@@ -1,0 +1,41 @@
+"""/api/approvals, /api/questions: what waits for the operator, and deciding it."""
+
+from fastapi import APIRouter
+
+from hyperhive.core.approvals import ApprovalStatus
+from hyperhive.core.questions import QuestionStatus
+from hyperhive.host.api.message_routes import Id
+from hyperhive.host.api.services import Services
+from hyperhive.host.present import show_approval, show_question
+from hyperhive.wire.operator import AnswerRequest, Approval, DenyRequest, Question
+
+
+def decision_routes(services: Services) -> APIRouter:
+    routes = APIRouter(tags=["decisions"])
+
+    @routes.get("/api/approvals")
+    async def list_approvals(status: ApprovalStatus | None = None) -> list[Approval]:
+        return [show_approval(approval) for approval in await services.approvals.list_approvals(status)]
+
+    @routes.post("/api/approvals/{approval_id}/approve")
+    async def approve(approval_id: Id) -> Approval:
+        """Decides once: a second decision is a conflict and changes nothing."""
+        return show_approval(await services.approvals.approve(approval_id))
+
+    @routes.post("/api/approvals/{approval_id}/deny")
+    async def deny(approval_id: Id, request: DenyRequest) -> Approval:
+        return show_approval(await services.approvals.deny(approval_id, request.reason))
+
+    @routes.get("/api/questions")
+    async def list_questions(status: QuestionStatus | None = None) -> list[Question]:
+        return [show_question(question) for question in await services.questions.list_questions(status)]
+
+    @routes.post("/api/questions/{question_id}/answer")
+    async def answer(question_id: Id, request: AnswerRequest) -> Question:
+        return show_question(await services.questions.answer(question_id, request.options, request.text))
+
+    @routes.post("/api/questions/{question_id}/cancel")
+    async def cancel(question_id: Id) -> Question:
+        return show_question(await services.questions.cancel(question_id))
+
+    return routes

@@ -1,0 +1,68 @@
+"""/api/hive, /login and what only the command line may do."""
+
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+
+from hyperhive.core.errors import RefusedError
+from hyperhive.host.api.guard import cookie_name, read_cookie
+from hyperhive.host.api.services import Services
+from hyperhive.host.sessions import SESSION_LIFETIME
+from hyperhive.wire.operator import Hive, LoginLink
+
+
+def hive_routes(services: Services) -> APIRouter:
+    routes = APIRouter(tags=["hive"])
+    cookie = cookie_name(urlsplit(services.origin).port or 0)
+
+    @routes.get("/api/hive")
+    async def show_hive() -> Hive:
+        return services.hive
+
+    @routes.post("/api/logout", status_code=204)
+    async def log_out(request: Request) -> Response:
+        await services.sessions.close(read_cookie(request.scope, cookie))
+        response = Response(status_code=204)
+        response.delete_cookie(cookie)
+        return response
+
+    @routes.post("/api/login-links", status_code=201)
+    async def make_login_link() -> LoginLink:
+        """An address that opens one operator session. Only over the daemon's own socket."""
+        return LoginLink(url=await login_url(services))
+
+    @routes.post("/api/shutdown", status_code=202)
+    async def shut_down() -> Response:
+        """Stops all agents and the daemon. Only over the daemon's own socket."""
+        services.shutdown.set()
+        return Response(status_code=202)
+
+    @routes.get("/login", include_in_schema=False)
+    async def log_in(token: str = "") -> Response:
+        try:
+            session = await services.sessions.open(token)
+        except RefusedError:
+            # The page explains what to do; the token is gone from the address bar.
+            return RedirectResponse("/?login=refused", status_code=303)
+        response = RedirectResponse("/", status_code=303)
+        response.set_cookie(
+            cookie,
+            session,
+            max_age=int(SESSION_LIFETIME.total_seconds()),
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+    @routes.get("/healthz", include_in_schema=False)
+    async def health() -> Response:
+        await services.store.read(lambda view: view.get("newest_event_id"))
+        return PlainTextResponse("ok\n")
+
+    return routes
+
+
+async def login_url(services: Services) -> str:
+    """A fresh address that opens one operator session."""
+    return f"{services.origin}/login?token={await services.sessions.new_login_token()}"

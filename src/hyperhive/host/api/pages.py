@@ -1,0 +1,48 @@
+"""The built pages: one document for every address a person may open, and its assets."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+
+PAGES = Path(__file__).parent / "pages"
+
+_DOCUMENTS = ("/agent/",)
+_SINGLE = frozenset({"/", "/login", "/favicon.svg", "/healthz"})
+# Their names change with their content.
+_ASSET_CACHE = "public, max-age=31536000, immutable"
+
+
+def is_page(path: str) -> bool:
+    """Whether `path` is shown without a session: documents and assets, which hold nothing of the hive."""
+    return path in _SINGLE or path.startswith("/assets/") or path.startswith(_DOCUMENTS)
+
+
+def page_routes() -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/")
+    @routes.get("/agent/{name}")
+    @routes.get("/agent/{name}/")
+    async def show_document() -> Response:
+        return _file("index.html", "no-cache")
+
+    @routes.get("/favicon.svg")
+    async def show_icon() -> Response:
+        return _file("favicon.svg", "no-cache")
+
+    @routes.get("/assets/{name}")
+    async def show_asset(name: str) -> Response:
+        return _file(f"assets/{name}", _ASSET_CACHE)
+
+    return routes
+
+
+def _file(name: str, cache: str) -> Response:
+    # `name` is one path segment, so that it cannot climb; what is not a plain file there does not exist.
+    path = PAGES / name
+    if path.is_file() and not path.is_symlink():
+        return FileResponse(path, headers={"cache-control": cache})
+    if (PAGES / "index.html").is_file():
+        return PlainTextResponse("not found\n", status_code=404)
+    return PlainTextResponse("the pages are not built: run ./hive once\n", status_code=503)

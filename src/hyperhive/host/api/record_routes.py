@@ -1,0 +1,36 @@
+"""/api/agents/{name}/transcript, /api/journal: what an agent did, and what its container wrote."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from hyperhive.core.names import parse_known_agent_name
+from hyperhive.host.api.agent_routes import Name
+from hyperhive.host.api.services import Services
+from hyperhive.wire.operator import Journal, TranscriptEvent
+
+JOURNAL_PIECE_BYTES = 64 * 1024
+
+
+def record_routes(services: Services) -> APIRouter:
+    routes = APIRouter(tags=["agents"])
+
+    @routes.get("/api/agents/{name}/transcript")
+    async def read_transcript(
+        name: Name,
+        before: Annotated[int, Query(ge=0, lt=2**63)] = 2**63 - 1,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> list[TranscriptEvent]:
+        """The last events below sequence number `before`, in ascending order."""
+        entries = await services.transcripts.before(parse_known_agent_name(name), before, limit)
+        return [
+            TranscriptEvent.model_validate({"seq": e.seq, "at": e.at, "kind": e.kind, "body": e.body}) for e in entries
+        ]
+
+    @routes.get("/api/journal/{name}")
+    async def read_journal(name: Name, offset: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> Journal:
+        """A piece of the container's captured log."""
+        text, next_offset = await services.agents.read_log(name, offset, JOURNAL_PIECE_BYTES)
+        return Journal(text=text.decode("utf-8", "replace"), next_offset=next_offset)
+
+    return routes

@@ -1,0 +1,213 @@
+"""The daemon's assembly: builds the objects, joins them, runs them until it is told to stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from hyperhive import __version__
+from hyperhive.core.errors import ConflictError
+from hyperhive.core.names import MANAGER
+from hyperhive.core.paths import Roots, decide_roots
+from hyperhive.host.agent_records import insert_agent
+from hyperhive.host.agents import Agents
+from hyperhive.host.api.app import create_app
+from hyperhive.host.api.guard import Guard
+from hyperhive.host.api.hive_routes import login_url
+from hyperhive.host.api.services import Services
+from hyperhive.host.approvals import Approvals
+from hyperhive.host.broker import Broker
+from hyperhive.host.container_spec import HarnessSettings
+from hyperhive.host.drivers.registry import make_driver
+from hyperhive.host.feed import Feed
+from hyperhive.host.gateway import Gateway
+from hyperhive.host.link.methods import LinkMethods
+from hyperhive.host.link.server import LinkServer
+from hyperhive.host.questions import Questions
+from hyperhive.host.rehearsal import run_stand_in
+from hyperhive.host.roster import Roster
+from hyperhive.host.sessions import Sessions
+from hyperhive.host.settings import Credential, Settings, load_credential, parse_credential
+from hyperhive.host.store.store import Store, Transaction
+from hyperhive.host.transcripts import Transcripts
+from hyperhive.system.clock import now
+from hyperhive.system.http_server import own_uid_or_root, serve_http
+from hyperhive.system.lock import hold_lock
+from hyperhive.system.sockets import bind_unix
+from hyperhive.wire.operator import Hive
+
+log = structlog.get_logger(__name__)
+
+# An old daemon that is about to end may still hold the port: 12 tries, about 22 s in all.
+BIND_TRIES = 12
+BIND_WAIT_LIMIT_S = 2.0
+# Browsers hold their event stream open for good: what runs longer is cut off.
+CLOSE_TIMEOUT_S = 2.0
+
+
+async def run(settings: Settings) -> None:
+    """Runs the hive until SIGTERM, SIGINT or an operator's shutdown. Raises HiveError if it cannot start."""
+    roots = decide_roots(
+        settings.data,
+        environment=os.environ,
+        uid=os.geteuid(),
+        working_folder=Path.cwd(),
+        rehearsal=settings.rehearsal,
+    )
+    roots.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    roots.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with hold_lock(roots.lock, "a hive runs on this data folder already"):
+        async with contextlib.AsyncExitStack() as stack:
+            await _run_locked(settings, roots, stack)
+
+
+async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncExitStack) -> None:
+    stop = _stop_on_signals()
+    upstream, credential = await _choose_model(settings, roots, stack)
+    driver = make_driver(settings.driver, roots)
+    await driver.prepare()
+
+    feed = Feed()
+    store = Store(roots.database, "hive", feed.publish_events)
+    stack.callback(store.close)
+    telemetry = Store(roots.telemetry, "telemetry")
+    stack.callback(telemetry.close)
+
+    roster = Roster(store, feed, driver.name)
+    broker = Broker(store)
+    feed.listen(broker.on_event)
+    feed.listen(roster.on_event)
+    kind = "none" if credential is None else credential.kind
+    agents = Agents(store, driver, roots, roster, HarnessSettings(kind, settings.warm_s, settings.claude))
+    approvals = Approvals(store, agents)
+    questions = Questions(store)
+    transcripts = Transcripts(telemetry, feed)
+    gateway = Gateway(upstream, credential, telemetry)
+    stack.push_async_callback(gateway.close)
+    methods = LinkMethods(broker, questions, approvals, agents, transcripts)
+    links = LinkServer(roots, methods.serve, gateway.application)
+    stack.push_async_callback(links.close_all)
+    agents.attach(links)
+    stack.push_async_callback(agents.finish)
+
+    listener = await _bind_dashboard(settings.port)
+    port = listener.getsockname()[1]
+    shutdown = asyncio.Event()
+    services = Services(
+        hive=Hive(
+            version=__version__,
+            rehearsal=settings.rehearsal,
+            upstream=_without_userinfo(upstream),
+            credential=kind,
+            driver=driver.name,
+            started_at=now(),
+        ),
+        origin=f"http://127.0.0.1:{port}",
+        store=store,
+        feed=feed,
+        broker=broker,
+        questions=questions,
+        approvals=approvals,
+        agents=agents,
+        transcripts=transcripts,
+        sessions=Sessions(store),
+        shutdown=shutdown,
+    )
+    app = create_app(services)
+    dashboard = await serve_http(Guard(app, port, services.sessions.is_open), listener)
+    stack.push_async_callback(dashboard.close, CLOSE_TIMEOUT_S)
+    local = await serve_http(app, bind_unix(roots.hive_socket), own_uid_or_root)
+    stack.push_async_callback(local.close, CLOSE_TIMEOUT_S)
+
+    for name, summary in (await transcripts.summaries()).items():
+        roster.live(name).turns, roster.live(name).last_outcome = summary.turns, summary.last_outcome
+    await store.write(lambda tx: _ensure_manager(tx, agents.first_uid))
+    await agents.reconcile()
+    await stack.enter_async_context(
+        _background(roster.tell_forever(), agents.watch_forever(), questions.expire_forever())
+    )
+
+    print(f"dashboard: {await login_url(services)}", flush=True)
+    log.info("hive.ready", version=__version__, port=port, driver=driver.name, data=str(roots.data))
+    await _first_of(stop, shutdown)
+    if shutdown.is_set():
+        await agents.halt()
+    log.info("hive.stopping", agents="stopped" if shutdown.is_set() else "left running")
+
+
+async def _choose_model(
+    settings: Settings, roots: Roots, stack: contextlib.AsyncExitStack
+) -> tuple[str, Credential | None]:
+    if settings.rehearsal:
+        return await stack.enter_async_context(run_stand_in()), parse_credential("rehearsal")
+    return str(settings.upstream), load_credential(settings, roots.credential)
+
+
+def _ensure_manager(tx: Transaction, first_uid: int | None) -> None:
+    if tx.find("get_agent", name=MANAGER) is None:
+        insert_agent(tx, MANAGER, first_uid)
+
+
+async def _bind_dashboard(port: int) -> socket.socket:
+    """A listening socket on the loopback. Raises ConflictError if another program keeps the port."""
+    for attempt in range(1, BIND_TRIES + 1):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen(128)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            log.warning("hive.port_taken", port=port, attempt=attempt, of=BIND_TRIES, error=error.strerror)
+            await asyncio.sleep(min(0.5 * attempt, BIND_WAIT_LIMIT_S))
+        else:
+            return listener
+    raise ConflictError(f"port {port} is taken by another program", "end it, or choose another with --port")
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@contextlib.asynccontextmanager
+async def _background(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Runs `works` for as long as the context lasts; one that fails is logged and ends the daemon's trust in it."""
+    tasks = [asyncio.create_task(_logged(work)) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        # Without it the hive would lie about what it watches: better to end and be started again.
+        log.exception("hive.background_failed", work=work.__qualname__)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def _without_userinfo(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")

@@ -1,0 +1,247 @@
+"""The broker: messages are durable before `send` returns, leased to one turn at a time, and acked or given back.
+
+At least once: a message is handed out again until the turn that got it ended well. Nothing acked comes again.
+Order holds for each sender and recipient, since messages are leased by their ids and keep them when requeued.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+from hyperhive.core.errors import InvalidInputError, NotFoundError
+from hyperhive.core.events import Event, EventName
+from hyperhive.core.messages import DELIVERY_ATTEMPTS, Message, MessageState, parse_body
+from hyperhive.core.names import OPERATOR, parse_recipient
+from hyperhive.host.present import show_message
+from hyperhive.host.store.rows import to_message
+from hyperhive.host.store.store import Store, Transaction, View
+
+_WAKING = frozenset({EventName.MESSAGE_SENT, EventName.MESSAGE_REQUEUED})
+# A wake is only a hint: whoever waits looks again after this long all the same.
+RECHECK_S = 20.0
+
+
+def queue_message(
+    tx: Transaction,
+    sender: str,
+    recipient: str,
+    body: str,
+    *,
+    in_reply_to: int | None = None,
+    idempotency_key: str | None = None,
+) -> Message:
+    """Puts a message into the queue as part of a larger change. A key the sender used before gives that message.
+
+    Raises NotFoundError if the recipient or the message that it replies to does not exist.
+    """
+    if idempotency_key is not None:
+        row = tx.find("find_message_by_key", sender=sender, key=idempotency_key)
+        if row is not None:
+            return to_message(row)
+    _check_recipient(tx, recipient)
+    row = tx.get(
+        "insert_message",
+        sender=sender,
+        recipient=recipient,
+        body=body,
+        at=tx.at_ms,
+        thread=_find_thread(tx, sender, in_reply_to),
+        in_reply_to=in_reply_to,
+        key=idempotency_key,
+    )
+    message = to_message(row)
+    # The body is stored once, in its own table: the event only names it.
+    tx.emit(
+        EventName.MESSAGE_SENT,
+        recipient,
+        {"id": message.id},
+        live={"message": show_message(message).model_dump(mode="json")},
+    )
+    return message
+
+
+def _check_recipient(tx: Transaction, recipient: str) -> None:
+    if recipient == OPERATOR:
+        return
+    row = tx.find("get_agent", name=recipient)
+    if row is None or row["destroyed_at"] is not None:
+        raise NotFoundError(f"there is no agent {recipient!r}", "the manager's list_agents or `hive ps` names them")
+
+
+def _find_thread(tx: Transaction, sender: str, in_reply_to: int | None) -> int | None:
+    """The thread of a reply: that of the message it answers, which must have been to or from the sender."""
+    if in_reply_to is None:
+        return None
+    row = tx.find("get_message", id=in_reply_to)
+    if row is None or sender not in (row["recipient"], row["sender"]):
+        raise NotFoundError(
+            f"there is no message {in_reply_to} to or from {sender}", "leave in_reply_to out, or use an envelope's id"
+        )
+    return row["thread"] or row["id"]
+
+
+class Broker:
+    """All that happens to messages. Callers name who they are: identity was established before they got here."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def on_event(self, event: Event) -> None:
+        """Wakes whoever waits for the recipient's messages; called by the feed after each commit."""
+        if event.name in _WAKING and event.agent is not None:
+            for waiter in self._waiters.get(event.agent, ()):
+                waiter.set()
+
+    async def send(
+        self,
+        sender: str,
+        recipient: str,
+        body: str,
+        *,
+        in_reply_to: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Message:
+        """Queues a message and returns it once it is durable.
+
+        Raises InvalidInputError or TooLargeError for what cannot be sent, NotFoundError for an unknown recipient,
+        StorageError if the disk refused: then nothing was queued.
+        """
+        parse_recipient(recipient)
+        parse_body(body)
+        if sender == recipient:
+            raise InvalidInputError("you cannot send to yourself", "write what matters to your notes instead")
+        return await self._store.write(
+            lambda tx: queue_message(
+                tx, sender, recipient, body, in_reply_to=in_reply_to, idempotency_key=idempotency_key
+            )
+        )
+
+    async def recv(
+        self, recipient: str, generation: int, max_messages: int, wait_s: float
+    ) -> tuple[list[Message], int]:
+        """Leases up to `max_messages` to the harness of that generation, waiting up to `wait_s` for the first.
+
+        Returns them, oldest first, and how many more are queued. Both empty and 0 after a wait in vain.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        waiter = asyncio.Event()
+        self._waiters[recipient].add(waiter)
+        try:
+            while True:
+                waiter.clear()
+                messages, waiting = await self._lease(recipient, generation, max_messages)
+                left_s = deadline - loop.time()
+                if messages or left_s <= 0:
+                    return messages, waiting
+                try:
+                    async with asyncio.timeout(min(left_s, RECHECK_S)):
+                        await waiter.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._waiters[recipient].discard(waiter)
+
+    async def _lease(self, recipient: str, generation: int, max_messages: int) -> tuple[list[Message], int]:
+        # Looking first keeps a wait in vain from writing.
+        if not await self._store.read(lambda view: count_queued(view, recipient)):
+            return [], 0
+
+        def lease(tx: Transaction) -> tuple[list[Message], int]:
+            rows = tx.list("lease_messages", recipient=recipient, generation=generation, max=max_messages)
+            messages = sorted((to_message(row) for row in rows), key=lambda message: message.id)
+            _emit_state(tx, EventName.MESSAGE_LEASED, recipient, messages)
+            return messages, count_queued(tx, recipient)
+
+        return await self._store.write(lease)
+
+    async def ack(self, recipient: str, generation: int, ids: Sequence[int]) -> int:
+        """Settles leased messages for good; returns how many were. Others are ignored: acking twice is harmless."""
+
+        def settle(tx: Transaction) -> int:
+            acked = [
+                to_message(row)
+                for id_ in ids
+                for row in tx.list("ack_message", id=id_, recipient=recipient, generation=generation, at=tx.at_ms)
+            ]
+            _emit_state(tx, EventName.MESSAGE_ACKED, recipient, acked)
+            return len(acked)
+
+        return await self._store.write(settle)
+
+    async def mark_read(self, message_id: int) -> None:
+        """Settles a message to the operator. Raises NotFoundError if there is none of that id."""
+
+        def settle(tx: Transaction) -> None:
+            row = tx.find("get_message", id=message_id)
+            if row is None or row["recipient"] != OPERATOR:
+                raise NotFoundError(f"there is no message {message_id} to the operator", "see `hive inbox`")
+            read = [to_message(row) for row in tx.list("read_message", id=message_id, at=tx.at_ms)]
+            _emit_state(tx, EventName.MESSAGE_ACKED, OPERATOR, read)
+
+        await self._store.write(settle)
+
+    async def requeue(self, recipient: str, generation: int, ids: Sequence[int], reason: str, failed: bool) -> int:
+        """Gives leased messages back and returns how many. `failed` counts against DELIVERY_ATTEMPTS, then dead."""
+
+        def give_back(tx: Transaction) -> int:
+            messages = [
+                to_message(row)
+                for id_ in ids
+                for row in tx.list(
+                    "requeue_message",
+                    id=id_,
+                    recipient=recipient,
+                    generation=generation,
+                    reason=reason,
+                    failed=int(failed),
+                    attempts=DELIVERY_ATTEMPTS,
+                )
+            ]
+            dead = [message for message in messages if message.state is MessageState.DEAD]
+            queued = [message for message in messages if message.state is MessageState.QUEUED]
+            _emit_state(tx, EventName.MESSAGE_DEAD, recipient, dead)
+            _emit_state(tx, EventName.MESSAGE_REQUEUED, recipient, queued)
+            return len(messages)
+
+        return await self._store.write(give_back)
+
+    async def reclaim(self, recipient: str, generation: int, holding: Collection[int]) -> None:
+        """Settles who holds what when a harness connects: it keeps what it holds, all else is queued again."""
+
+        def sort_out(tx: Transaction) -> None:
+            released: list[Message] = []
+            for row in tx.list("list_leased", recipient=recipient):
+                if row["id"] in holding and row["generation"] == generation:
+                    continue
+                reason = "the harness that held it is gone"
+                released += [to_message(r) for r in tx.list("release_lease", id=row["id"], reason=reason)]
+            _emit_state(tx, EventName.MESSAGE_REQUEUED, recipient, released)
+
+        await self._store.write(sort_out)
+
+    async def list_messages(self, agent: str | None, before: int, limit: int) -> list[Message]:
+        """The newest messages with an id below `before`, newest first; of one agent or of all."""
+        rows = await self._store.read(lambda view: view.list("list_messages", agent=agent, before=before, limit=limit))
+        return [to_message(row) for row in rows]
+
+    async def list_inbox(self, before: int, limit: int) -> list[Message]:
+        """The operator's messages with an id below `before`, newest first."""
+        rows = await self._store.read(lambda view: view.list("list_inbox", before=before, limit=limit))
+        return [to_message(row) for row in rows]
+
+    async def count_all_queued(self) -> dict[str, int]:
+        """How many messages wait for whom."""
+        rows = await self._store.read(lambda view: view.list("count_queued_by_recipient"))
+        return {row["recipient"]: row["waiting"] for row in rows}
+
+
+def count_queued(view: View, recipient: str) -> int:
+    return int(view.get("count_queued", recipient=recipient)["waiting"])
+
+
+def _emit_state(tx: Transaction, name: EventName, recipient: str, messages: Sequence[Message]) -> None:
+    if messages:
+        body = {"ids": [message.id for message in messages], "state": messages[0].state.value}
+        tx.emit(name, recipient, body)

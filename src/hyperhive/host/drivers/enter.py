@@ -1,0 +1,104 @@
+"""Runs a command inside a running container: `python -I -S enter.py PID UID RECORD -- COMMAND…`.
+
+PID is a process in the container, UID the container's on the host; RECORD is a JSON file with the `environment`
+and the `working_folder` of the command, which may hold what no process table should show.
+
+bubblewrap nests two user namespaces: the outer owns all other namespaces, the inner is where the agent's processes
+live. nsenter knows no order for that: so the outer is joined first, then what it owns, then the inner. All of it
+as the agent's own uid; before the last exec every capability is given up. Stdlib only: it starts with each command.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+# include/uapi/linux/nsfs.h: which user namespace owns this one.
+_NS_GET_USERNS = 0xB701
+_OWNED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
+
+# include/uapi/linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+# Above the highest capability of any kernel; one that it does not know is EINVAL.
+_CAPABILITIES = 64
+
+# Said on standard error with CANNOT_ENTER, so that it is not taken for the command's own status.
+COMPLAINT = "enter: the container cannot be entered"
+CANNOT_ENTER = 125
+NOT_EXECUTED = 127
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status of the command; 128 + N if signal N ended it."""
+    pid, uid, record_path, separator, *command = arguments
+    assert separator == "--"
+    try:
+        record = json.loads(Path(record_path).read_bytes())
+        _join(int(pid), int(uid))
+    except (OSError, ValueError) as error:
+        print(f"{COMPLAINT}: {error}", file=sys.stderr)
+        return CANNOT_ENTER
+    # A pid namespace is entered by the next child.
+    child = os.fork()
+    if child == 0:
+        _become(command, record)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _join(pid: int, uid: int) -> None:
+    namespaces = {name: os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in (*_OWNED, "user")}
+    owner = fcntl.ioctl(namespaces["mnt"], _NS_GET_USERNS)
+    if os.geteuid() != uid:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    # Nothing in the container may look into this program, which comes from outside.
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+    _check(_libc.setns(owner, 0))
+    for name in _OWNED:
+        _check(_libc.setns(namespaces[name], 0))
+    if not os.path.samestat(os.fstat(owner), os.fstat(namespaces["user"])):
+        _check(_libc.setns(namespaces["user"], 0))
+    for handle in (*namespaces.values(), owner):
+        os.close(handle)
+
+
+def _become(command: list[str], record: dict[str, Any]) -> None:
+    try:
+        # Not to outlive the one who asked.
+        _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+        for capability in range(_CAPABILITIES):
+            _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+        _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        # Python ignores them; programs rely on them.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.chdir(record["working_folder"])
+        # execvpe looks along the PATH of the given environment.
+        os.execvpe(command[0], command, record["environment"])
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"enter: {command[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(NOT_EXECUTED)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

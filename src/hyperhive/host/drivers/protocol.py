@@ -1,0 +1,126 @@
+"""The contract every driver keeps; `tests/contract/test_drivers.py` holds each of them to it.
+
+A container's name has been validated by `core.names` before it gets here. A driver keeps what it must know of
+a running container outside the daemon's memory, so that a restarted daemon finds it again by `observe`.
+"The command failed" is a value (an exit status, an `Observation`); "the machinery failed" is a DriverError.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from hyperhive.core.errors import HiveError
+from hyperhive.system.process import Completed
+
+
+class DriverError(HiveError):
+    """The machinery failed: message and hint are shown on the container's row."""
+
+    code = "driver_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host folder or file as the container sees it."""
+
+    source: Path
+    target: Path
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """All a driver needs to make and start one container.
+
+    `name` is the container's. `command` is an argv inside the container; its standard output and error are the
+    container's log. `uid` owns the writable mounts on the host: the container's user is that uid and no other
+    (None: the daemon is not root, everything has the daemon's own uid). `environment` is the whole environment.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...] = ()
+    uid: int | None = None
+    working_folder: Path = Path("/state")
+
+
+class ContainerState(StrEnum):
+    ABSENT = "absent"
+    STOPPED = "stopped"
+    RUNNING = "running"
+    # It was started and ended without being asked to.
+    EXITED = "exited"
+    # The driver could not find out. Never shown as anything else.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the driver saw just now. `pid` is the container's first process as the host sees it, while it runs."""
+
+    state: ContainerState
+    pid: int | None = None
+    started_at: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+
+
+class Driver(Protocol):
+    """What starts containers. All methods may be called at any time, for one name one at a time.
+
+    Every method may raise DriverError. None waits longer than its deadline, or without one longer than 60 s.
+    """
+
+    name: str
+
+    async def prepare(self) -> None:
+        """Checks that this machine can run the driver. Called once before all else.
+
+        Raises DriverError whose hint is the command that mends the machine.
+        """
+        ...
+
+    async def create(self, spec: ContainerSpec) -> None:
+        """Makes the container, stopped. Making one that exists updates it and is no error."""
+        ...
+
+    async def observe(self, name: str) -> Observation:
+        """What is there now: cheap, without effect, and true also for what an earlier daemon started."""
+        ...
+
+    async def start(self, spec: ContainerSpec) -> None:
+        """Starts a created container and returns once its command was executed.
+
+        Starting a running one is no error and changes nothing. The container outlives the daemon.
+        Raises DriverError if the command cannot be executed; what it left is cleaned up first.
+        """
+        ...
+
+    async def stop(self, name: str, timeout_s: float) -> None:
+        """Ends the container: TERM to its command, after `timeout_s` KILL to every process in it.
+
+        Returns when no process of it is left. Stopping a stopped or absent one is no error.
+        """
+        ...
+
+    async def destroy(self, name: str) -> None:
+        """Removes the container and all the driver keeps of it, stopping it first. Mounted folders are kept."""
+        ...
+
+    async def exec(self, name: str, command: tuple[str, ...], timeout_s: float) -> Completed:
+        """Runs `command` inside a running container as its user and returns its exit status and output.
+
+        Raises DriverError if the container does not run or the deadline passed (the command is then ended).
+        """
+        ...
+
+    async def logs(self, name: str, offset: int, limit_bytes: int) -> tuple[bytes, int]:
+        """A piece of the container's log from byte `offset`, and the offset that continues it.
+
+        An offset behind the end (the log was rotated) continues at its start. An absent log is empty.
+        """
+        ...

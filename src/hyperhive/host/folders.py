@@ -1,0 +1,44 @@
+"""The folders of an agent on the host: made for the uid that its container runs as, removed only by a purge."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from hyperhive.core.names import MANAGER
+from hyperhive.core.paths import Roots
+from hyperhive.host.store.rows import AgentRecord
+from hyperhive.system.files import folder_size_bytes
+
+
+async def make_folders(roots: Roots, record: AgentRecord, manager_uid: int | None) -> None:
+    """Makes what is missing of an agent's folders. Raises OSError if the disk refuses."""
+    owned = [roots.state_folder(record.name), roots.claude_folder(record.name)]
+    config = roots.proposed_folder / record.name / "config"
+    await asyncio.to_thread(_make, roots, owned, record.uid)
+    await asyncio.to_thread(_make, roots, [roots.proposed_folder, config.parent, config], manager_uid)
+    if record.name == MANAGER and record.uid is not None:
+        await asyncio.to_thread(os.chown, roots.proposed_folder, record.uid, record.uid)
+
+
+def _make(roots: Roots, folders: list[Path], uid: int | None) -> None:
+    # Each agent's folders are its own; only root and that uid get in.
+    roots.agents_folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for folder in folders:
+        folder.parent.mkdir(mode=0o711, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            if uid is not None:
+                os.chown(folder, uid, uid, follow_symlinks=False)
+
+
+async def measure(roots: Roots, name: str) -> int:
+    """Bytes on the disk of an agent's folders, links not followed."""
+    return await asyncio.to_thread(folder_size_bytes, roots.agent_folder(name))
+
+
+async def remove(roots: Roots, name: str) -> None:
+    """Removes all of an agent's folders. Links in them are removed, never followed."""
+    for folder in (roots.agent_folder(name), roots.proposed_folder / name, roots.agent_sockets_folder(name)):
+        if folder.exists():
+            await asyncio.to_thread(shutil.rmtree, folder)

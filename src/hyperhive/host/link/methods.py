@@ -1,0 +1,188 @@
+"""What each request of a harness does: check who asks and what, then one call to one service."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from hyperhive.core.errors import InvalidInputError, RefusedError
+from hyperhive.core.messages import Message
+from hyperhive.core.names import MANAGER
+from hyperhive.host.agents import Agents
+from hyperhive.host.approvals import Approvals
+from hyperhive.host.broker import Broker
+from hyperhive.host.link import params as p
+from hyperhive.host.link.connection import LinkConnection
+from hyperhive.host.questions import Questions
+from hyperhive.host.transcripts import Transcripts
+from hyperhive.wire import agent_link as wire
+from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request
+
+P = TypeVar("P", bound=p.Params)
+
+_MANAGER_ONLY = frozenset({wire.REQUEST_SPAWN, wire.LIST_AGENTS, wire.KILL, wire.START, wire.RESTART})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the socket and the hello tell."""
+
+    agent: str
+    generation: int
+
+
+Method = Callable[[Caller, dict[str, Any]], Awaitable[Any]]
+
+
+class LinkMethods:
+    """The table of methods. `serve` is what the link's connections call."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        questions: Questions,
+        approvals: Approvals,
+        agents: Agents,
+        transcripts: Transcripts,
+    ) -> None:
+        self._broker = broker
+        self._questions = questions
+        self._approvals = approvals
+        self._agents = agents
+        self._transcripts = transcripts
+        self._methods: dict[str, Method] = {
+            wire.RECV: self._recv,
+            wire.ACK: self._ack,
+            wire.REQUEUE: self._requeue,
+            wire.SEND: self._send,
+            wire.ASK_OPERATOR: self._ask_operator,
+            wire.EVENTS_APPEND: self._append_events,
+            wire.TURN_STATE: self._turn_state,
+            wire.REQUEST_SPAWN: self._request_spawn,
+            wire.LIST_AGENTS: self._list_agents,
+            wire.KILL: self._kill,
+            wire.START: self._start,
+            wire.RESTART: self._restart,
+        }
+
+    async def serve(self, connection: LinkConnection, request: Request) -> Any:
+        """The result of one request. Raises HiveError for a refusal, ProtocolError for an unknown method."""
+        if request.method == wire.HELLO:
+            return await self._hello(connection, request.params)
+        if connection.generation is None:
+            raise RefusedError("say hello first", "the first request of a connection is hello")
+        method = self._methods.get(request.method)
+        if method is None:
+            raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {request.method[:80]!r}")
+        if request.method in _MANAGER_ONLY and connection.agent != MANAGER:
+            raise RefusedError(f"only the manager may {request.method}", "ask the manager with send")
+        return await method(Caller(connection.agent, connection.generation), request.params)
+
+    async def _hello(self, connection: LinkConnection, params: dict[str, Any]) -> wire.HelloResult:
+        hello = _check(p.HelloParams, params)
+        if hello.protocol != wire.PROTOCOL_VERSION:
+            raise InvalidInputError(
+                f"the daemon speaks version {wire.PROTOCOL_VERSION} of the agent link, not {hello.protocol}",
+                "restart the agent: its program is older or newer than the daemon's",
+            )
+        await self._agents.connected(connection, hello.generation)
+        await self._broker.reclaim(connection.agent, hello.generation, hello.holding)
+        return {
+            "agent": connection.agent,
+            "manager": connection.agent == MANAGER,
+            "events_stored_seq": await self._transcripts.newest_seq(connection.agent),
+        }
+
+    async def _recv(self, caller: Caller, params: dict[str, Any]) -> wire.RecvResult:
+        recv = _check(p.RecvParams, params)
+        messages, waiting = await self._broker.recv(caller.agent, caller.generation, recv.max, recv.wait_s)
+        return {"messages": [_show(message) for message in messages], "waiting": waiting}
+
+    async def _ack(self, caller: Caller, params: dict[str, Any]) -> dict[str, int]:
+        ids = _check(p.AckParams, params).ids
+        return {"acked": await self._broker.ack(caller.agent, caller.generation, ids)}
+
+    async def _requeue(self, caller: Caller, params: dict[str, Any]) -> dict[str, int]:
+        give = _check(p.RequeueParams, params)
+        count = await self._broker.requeue(caller.agent, caller.generation, give.ids, give.reason, give.failed)
+        return {"requeued": count}
+
+    async def _send(self, caller: Caller, params: dict[str, Any]) -> wire.SendResult:
+        send = _check(p.SendParams, params)
+        message = await self._broker.send(
+            caller.agent,
+            send.to,
+            send.body,
+            in_reply_to=send.in_reply_to,
+            idempotency_key=send.idempotency_key,
+        )
+        return {"id": message.id}
+
+    async def _ask_operator(self, caller: Caller, params: dict[str, Any]) -> dict[str, int]:
+        ask = _check(p.AskOperatorParams, params)
+        question = await self._questions.ask(
+            caller.agent, ask.question, ask.options, ask.multi, ask.ttl_seconds, ask.idempotency_key
+        )
+        return {"id": question.id}
+
+    async def _append_events(self, caller: Caller, params: dict[str, Any]) -> wire.EventsAppendResult:
+        events = _check(p.EventsAppendParams, params).events
+        self._agents.note_events(caller.agent, events)
+        return {"stored_seq": await self._transcripts.append(caller.agent, events)}
+
+    async def _turn_state(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        self._agents.note_turn(caller.agent, _check(p.TurnStateParams, params))
+        return {}
+
+    async def _request_spawn(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        spawn = _check(p.SpawnParams, params)
+        approval = await self._approvals.request_spawn(spawn.name, spawn.description, caller.agent)
+        return {"approval_id": approval.id, "status": approval.status.value}
+
+    async def _list_agents(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        _check(p.NoParams, params)
+        rows = await self._agents.rows()
+        return {
+            "agents": [
+                row.model_dump(mode="json", include={"name", "state", "reason", "model", "waiting"}) for row in rows
+            ]
+        }
+
+    async def _kill(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        return await self._steer(self._agents.stop, params)
+
+    async def _start(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        return await self._steer(self._agents.start, params)
+
+    async def _restart(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        return await self._steer(self._agents.restart, params)
+
+    async def _steer(self, act: Callable[[str, str], Awaitable[None]], params: dict[str, Any]) -> dict[str, Any]:
+        name = _check(p.AgentNameParams, params).name
+        if name == MANAGER:
+            raise RefusedError("the manager cannot do this to itself", "ask the operator")
+        await act(name, MANAGER)
+        return {}
+
+
+def _check(model: type[P], params: dict[str, Any]) -> P:
+    try:
+        return model.model_validate(params)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the request"
+        raise InvalidInputError(f"{where}: {first['msg']}", "see the tool's description") from error
+
+
+def _show(message: Message) -> wire.WireMessage:
+    return {
+        "id": message.id,
+        "sender": message.sender,
+        "recipient": message.recipient,
+        "body": message.body,
+        "sent_at": message.sent_at.isoformat(),
+        "deliveries": message.deliveries,
+        "thread": message.thread,
+        "in_reply_to": message.in_reply_to,
+    }

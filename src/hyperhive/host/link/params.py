@@ -1,0 +1,89 @@
+"""What a harness may ask, checked: each model is the host's reading of the TypedDict of the same name in `wire`.
+
+`tests/unit/test_link_params.py` holds the two together.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hyperhive.core.messages import RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S
+
+# What fits into one request at the least: a harness that holds more has to ask more than once.
+IDS_LIMIT = 1000
+
+Key = Annotated[str, Field(min_length=8, max_length=128)]
+# SQLite's integers are 64 bits wide.
+Id = Annotated[int, Field(ge=0, lt=2**63)]
+Ids = Annotated[list[Id], Field(max_length=IDS_LIMIT)]
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HelloParams(Params):
+    protocol: int
+    generation: int
+    holding: Ids
+
+
+class RecvParams(Params):
+    max: int = Field(ge=1, le=RECV_MAX_MESSAGES)
+    wait_s: float = Field(ge=0, le=RECV_WAIT_LIMIT_S, strict=False)
+
+
+class AckParams(Params):
+    ids: Ids
+
+
+class RequeueParams(Params):
+    ids: Ids
+    reason: str = Field(max_length=2000)
+    failed: bool
+
+
+class SendParams(Params):
+    to: str
+    body: str
+    in_reply_to: Id | None = None
+    idempotency_key: Key
+
+
+class AskOperatorParams(Params):
+    question: str
+    options: list[str] = Field(default_factory=list[str])
+    multi: bool = False
+    ttl_seconds: float | None = Field(default=None, strict=False)
+    idempotency_key: Key
+
+
+class AgentEvent(Params):
+    seq: int = Field(ge=1, lt=2**63)
+    at: str = Field(max_length=40)
+    kind: str = Field(max_length=40)
+    body: dict[str, Any]
+
+
+class EventsAppendParams(Params):
+    events: list[AgentEvent] = Field(max_length=1000)
+
+
+class TurnStateParams(Params):
+    state: str = Field(max_length=40)
+    since: str = Field(max_length=40)
+    reason: str = Field(max_length=2000)
+    model: str = Field(max_length=200)
+
+
+class SpawnParams(Params):
+    name: str
+    description: str = Field(default="", max_length=4000)
+
+
+class AgentNameParams(Params):
+    name: str
+
+
+class NoParams(Params):
+    pass

@@ -1,0 +1,111 @@
+"""The agents' sockets: one folder an agent, with `hive.sock` (the link) and `model.sock` (the gateway) in it.
+
+Which socket a connection came through is who it is from. The newest harness of an agent is the one that counts:
+a newer connection drops the older one, and one of an earlier container start is refused.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperhive.core.errors import ConflictError, UnavailableError
+from hyperhive.core.paths import Roots
+from hyperhive.host.link.connection import LinkConnection, Serve
+from hyperhive.system.http_server import HttpListener, serve_http
+from hyperhive.system.http_types import Application
+from hyperhive.system.sockets import bind_unix
+
+HIVE_SOCKET = "hive.sock"
+MODEL_SOCKET = "model.sock"
+
+
+@dataclass(slots=True)
+class _Listening:
+    link: asyncio.Server
+    model: HttpListener
+
+
+class LinkServer:
+    """Opens and closes the sockets of agents, and knows which harness is connected."""
+
+    def __init__(self, roots: Roots, serve: Serve, gateway: Callable[[str], Application]) -> None:
+        """`serve` answers link requests; `gateway` gives the application behind an agent's model.sock."""
+        self._roots = roots
+        self._serve = serve
+        self._gateway = gateway
+        self._listening: dict[str, _Listening] = {}
+        self._open: set[LinkConnection] = set()
+        self._current: dict[str, LinkConnection] = {}
+        self._on_lost: Callable[[str], None] = lambda _: None
+
+    def on_lost(self, listener: Callable[[str], None]) -> None:
+        """`listener` is called with the agent's name when its harness's connection is gone."""
+        self._on_lost = listener
+
+    async def open(self, agent: str, uid: int | None) -> None:
+        """Listens for `agent`, whose container runs as `uid`. Opening again replaces the sockets."""
+        await self.close(agent)
+        folder = self._roots.agent_sockets_folder(agent)
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        sockets = [bind_unix(folder / name) for name in (HIVE_SOCKET, MODEL_SOCKET)]
+        if uid is not None:
+            for name in (HIVE_SOCKET, MODEL_SOCKET):
+                os.chown(folder / name, uid, uid, follow_symlinks=False)
+        link = await asyncio.get_running_loop().create_unix_server(lambda: self._accept(agent), sock=sockets[0])
+        model = await serve_http(self._gateway(agent), sockets[1])
+        self._listening[agent] = _Listening(link, model)
+
+    async def close(self, agent: str) -> None:
+        """Stops listening for `agent` and drops its connections."""
+        listening = self._listening.pop(agent, None)
+        if listening is None:
+            return
+        listening.link.close()
+        for connection in [open_ for open_ in self._open if open_.agent == agent]:
+            connection.close()
+        await listening.model.close(timeout_s=1.0)
+        for name in (HIVE_SOCKET, MODEL_SOCKET):
+            (self._folder(agent) / name).unlink(missing_ok=True)
+
+    async def close_all(self) -> None:
+        for agent in list(self._listening):
+            await self.close(agent)
+
+    def register(self, connection: LinkConnection, generation: int, newest_generation: int) -> None:
+        """Makes `connection` the one of its agent. Raises ConflictError for a harness of an earlier start."""
+        if generation != newest_generation:
+            raise ConflictError(
+                f"this harness is of start {generation}, the newest is {newest_generation}",
+                "stop: a newer container of this agent was started",
+            )
+        connection.generation = generation
+        older = self._current.get(connection.agent)
+        self._current[connection.agent] = connection
+        if older is not None and older is not connection:
+            older.close()
+
+    def is_connected(self, agent: str) -> bool:
+        return agent in self._current
+
+    def get_connection(self, agent: str) -> LinkConnection:
+        """The harness of `agent`. Raises UnavailableError if it is not connected."""
+        connection = self._current.get(agent)
+        if connection is None:
+            raise UnavailableError(f"{agent} is not connected", "start it, or wait until it has started")
+        return connection
+
+    def _folder(self, agent: str) -> Path:
+        return self._roots.agent_sockets_folder(agent)
+
+    def _accept(self, agent: str) -> LinkConnection:
+        connection = LinkConnection(agent, self._serve, self._closed)
+        self._open.add(connection)
+        return connection
+
+    def _closed(self, connection: LinkConnection) -> None:
+        self._open.discard(connection)
+        if self._current.get(connection.agent) is connection:
+            del self._current[connection.agent]
+            self._on_lost(connection.agent)

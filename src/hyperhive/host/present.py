@@ -1,0 +1,71 @@
+"""What the operator's API shows of our own objects."""
+
+from typing import Any
+
+from hyperhive.core.approvals import Approval
+from hyperhive.core.events import Event, EventName
+from hyperhive.core.messages import Message, sender_kind
+from hyperhive.core.questions import Question
+from hyperhive.host.store.rows import TranscriptEntry, to_message
+from hyperhive.host.store.store import View
+from hyperhive.wire import operator as wire
+
+
+def show_message(message: Message) -> wire.Message:
+    return wire.Message(
+        id=message.id,
+        sender=message.sender,
+        kind=sender_kind(message.sender),
+        recipient=message.recipient,
+        body=message.body,
+        sent_at=message.sent_at,
+        state=message.state,
+        deliveries=message.deliveries,
+        thread=message.thread,
+        in_reply_to=message.in_reply_to,
+        acked_at=message.acked_at,
+        note=message.note,
+    )
+
+
+def show_approval(approval: Approval) -> wire.Approval:
+    return wire.Approval(
+        id=approval.id,
+        kind=approval.kind,
+        agent=approval.agent,
+        status=approval.status,
+        requested_by=approval.requested_by,
+        description=approval.description,
+        requested_at=approval.requested_at,
+        resolved_at=approval.resolved_at,
+        reason=approval.reason,
+    )
+
+
+def show_question(question: Question) -> wire.Question:
+    return wire.Question(
+        id=question.id,
+        agent=question.agent,
+        question=question.question,
+        options=list(question.options),
+        multi=question.multi,
+        status=question.status,
+        asked_at=question.asked_at,
+        expires_at=question.expires_at,
+        answer=question.answer,
+        resolved_at=question.resolved_at,
+    )
+
+
+def show_transcript_entry(entry: TranscriptEntry) -> dict[str, Any]:
+    return {"seq": entry.seq, "at": entry.at, "kind": entry.kind, "body": entry.body}
+
+
+def complete_event(view: View, event: Event) -> dict[str, Any]:
+    """The body of a stored event as it was when it was published (see `Transaction.emit`)."""
+    if event.name is not EventName.MESSAGE_SENT:
+        return event.body
+    row = view.find("get_message", id=event.body["id"])
+    if row is None:
+        return event.body
+    return event.body | {"message": show_message(to_message(row)).model_dump(mode="json")}

@@ -1,0 +1,132 @@
+"""Questions to the operator: asked at once, answered later, by a message. They end answered, cancelled or expired."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+
+from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError
+from hyperhive.core.events import EventName
+from hyperhive.core.names import OPERATOR, SYSTEM
+from hyperhive.core.questions import TTL_DEFAULT_S, Question, QuestionStatus, check_question
+from hyperhive.host.broker import queue_message
+from hyperhive.host.present import show_question
+from hyperhive.host.store.rows import to_question
+from hyperhive.host.store.store import Store, Transaction
+from hyperhive.system.clock import now, to_millis
+
+# An agent with this many open questions has to wait for answers: the operator's attention is the scarce thing.
+OPEN_LIMIT = 20
+EXPIRY_CHECK_S = 1.0
+
+
+class Questions:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def ask(
+        self,
+        agent: str,
+        question: str,
+        options: Sequence[str],
+        multi: bool,
+        ttl_s: float | None,
+        idempotency_key: str,
+    ) -> Question:
+        """Opens a question and returns it. Raises InvalidInputError, or TooLargeError over OPEN_LIMIT open ones."""
+        lifetime_s = TTL_DEFAULT_S if ttl_s is None else ttl_s
+        check_question(question, tuple(options), lifetime_s)
+
+        def insert(tx: Transaction) -> Question:
+            row = tx.find("find_question_by_key", agent=agent, key=idempotency_key)
+            if row is not None:
+                return to_question(row)
+            if tx.get("count_open_questions", agent=agent)["open"] >= OPEN_LIMIT:
+                raise TooLargeError(f"{OPEN_LIMIT} questions are open", "wait for their answers")
+            row = tx.get(
+                "insert_question",
+                agent=agent,
+                question=question,
+                options=json.dumps(list(options)),
+                multi=int(multi),
+                at=tx.at_ms,
+                expires_at=to_millis(tx.at + timedelta(seconds=lifetime_s)),
+                key=idempotency_key,
+            )
+            return _emit(tx, EventName.QUESTION_ASKED, to_question(row))
+
+        return await self._store.write(insert)
+
+    async def answer(self, question_id: int, options: Sequence[str], text: str) -> Question:
+        """Answers an open question with chosen options, free text, or both; the asker gets it as a message."""
+
+        def resolve(tx: Transaction) -> Question:
+            question = _get_open(tx, question_id)
+            unknown = [option for option in options if option not in question.options]
+            if unknown or (len(options) > 1 and not question.multi):
+                raise InvalidInputError(
+                    f"these cannot be chosen: {', '.join(unknown or options)}", "choose from the question's options"
+                )
+            answer = "\n".join([*options, text.strip()] if text.strip() else options)
+            if not answer:
+                raise InvalidInputError("the answer is empty", "choose an option or write something")
+            return _resolve(tx, question, QuestionStatus.ANSWERED, answer)
+
+        return await self._store.write(resolve)
+
+    async def cancel(self, question_id: int) -> Question:
+        """Ends an open question without an answer; the asker is told."""
+        return await self._store.write(
+            lambda tx: _resolve(tx, _get_open(tx, question_id), QuestionStatus.CANCELLED, None)
+        )
+
+    async def list_questions(self, status: str | None) -> list[Question]:
+        rows = await self._store.read(lambda view: view.list("list_questions", status=status))
+        return [to_question(row) for row in rows]
+
+    async def expire_forever(self) -> None:
+        """Ends each question at its deadline, for as long as the daemon runs."""
+
+        def expire(tx: Transaction) -> None:
+            for row in tx.list("list_expired_questions", at=tx.at_ms):
+                _resolve(tx, to_question(row), QuestionStatus.EXPIRED, None)
+
+        while True:
+            at = to_millis(now())
+            due = await self._store.read(lambda view, at=at: view.list("list_expired_questions", at=at))
+            if due:
+                await self._store.write(expire)
+            await asyncio.sleep(EXPIRY_CHECK_S)
+
+
+def _get_open(tx: Transaction, question_id: int) -> Question:
+    row = tx.find("get_question", id=question_id)
+    if row is None:
+        raise NotFoundError(f"there is no question {question_id}", "see `hive questions`")
+    question = to_question(row)
+    if question.status is not QuestionStatus.OPEN:
+        raise ConflictError(f"question {question_id} is already {question.status}", "nothing was changed")
+    return question
+
+
+_ENDINGS = {
+    QuestionStatus.ANSWERED: EventName.QUESTION_ANSWERED,
+    QuestionStatus.CANCELLED: EventName.QUESTION_CANCELLED,
+    QuestionStatus.EXPIRED: EventName.QUESTION_EXPIRED,
+}
+
+
+def _resolve(tx: Transaction, question: Question, status: QuestionStatus, answer: str | None) -> Question:
+    row = tx.get("resolve_question", id=question.id, status=status, answer=answer, at=tx.at_ms)
+    told = answer if answer is not None else f"(the question was {status} without an answer)"
+    agent = tx.find("get_agent", name=question.agent)
+    if agent is not None and agent["destroyed_at"] is None:
+        body = f"Your question {question.id}: {question.question}\nAnswer: {told}"
+        sender = OPERATOR if status is QuestionStatus.ANSWERED else SYSTEM
+        queue_message(tx, sender, question.agent, body)
+    return _emit(tx, _ENDINGS[status], to_question(row))
+
+
+def _emit(tx: Transaction, name: EventName, question: Question) -> Question:
+    tx.emit(name, question.agent, {"question": show_question(question).model_dump(mode="json")})
+    return question

@@ -1,0 +1,134 @@
+"""The roster: what is known of each agent at this moment, and the row the operator sees of it.
+
+Nothing of this is stored: after a restart it is observed anew. What is not known is shown as unknown.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from hyperhive.core.events import Event
+from hyperhive.core.names import MANAGER
+from hyperhive.core.turns import TurnStatus
+from hyperhive.host.drivers.protocol import ContainerState, Observation
+from hyperhive.host.feed import Feed, Item
+from hyperhive.host.store.rows import AgentRecord, Desired, to_agent
+from hyperhive.host.store.store import Store
+from hyperhive.system.clock import now
+from hyperhive.wire.operator import AgentRow
+
+# Changes of a busy agent within this time make one row, not many.
+SETTLE_S = 0.05
+
+
+class Phase(StrEnum):
+    """What the daemon itself is doing with a container just now."""
+
+    NONE = ""
+    STARTING = "starting"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True)
+class Live:
+    """What is known of one agent now. `turn` is set while its harness is connected."""
+
+    observation: Observation = field(default_factory=lambda: Observation(ContainerState.UNKNOWN))
+    phase: Phase = Phase.NONE
+    turn: TurnStatus | None = None
+    model: str = ""
+    turns: int = 0
+    last_outcome: str = ""
+    since: datetime = field(default_factory=now)
+    crashes: int = 0
+
+
+def decide_state(record: AgentRecord, live: Live) -> tuple[str, str]:
+    """The one word and the reason that tell the operator how an agent is."""
+    if live.phase is not Phase.NONE:
+        return live.phase.value, ""
+    state = live.observation.state
+    if state is ContainerState.UNKNOWN:
+        return "unknown", live.observation.reason or "not looked at yet"
+    if state is ContainerState.RUNNING:
+        if live.turn is None:
+            return "unknown", "the container runs, but its harness is not connected"
+        return live.turn.state.value, live.turn.reason
+    if record.failure:
+        return "failed", record.failure
+    if record.desired is Desired.STOPPED:
+        return "stopped", ""
+    if state is ContainerState.EXITED:
+        return "crashed", live.observation.reason
+    return "stopped", "it should be running"
+
+
+class Roster:
+    """Holds a `Live` for each agent and tells the feed whenever a row changed."""
+
+    def __init__(self, store: Store, feed: Feed, driver: str) -> None:
+        self._store = store
+        self._feed = feed
+        self._driver = driver
+        self._live: dict[str, Live] = {}
+        self._dirty: set[str] = set()
+        self._woken = asyncio.Event()
+        self._shown: dict[str, str] = {}
+
+    def live(self, name: str) -> Live:
+        return self._live.setdefault(name, Live())
+
+    def forget(self, name: str) -> None:
+        self._live.pop(name, None)
+        self._shown.pop(name, None)
+
+    def changed(self, name: str) -> None:
+        """Says that the row of `name` may differ now: it is told soon, once for many changes."""
+        self._dirty.add(name)
+        self._woken.set()
+
+    def on_event(self, event: Event) -> None:
+        if event.agent is not None:
+            self.changed(event.agent)
+
+    async def rows(self) -> list[AgentRow]:
+        """All agents that are not destroyed, the manager first."""
+        records, waiting = await self._store.read(
+            lambda view: (
+                [to_agent(row) for row in view.list("list_agents")],
+                {row["recipient"]: int(row["waiting"]) for row in view.list("count_queued_by_recipient")},
+            )
+        )
+        return [self._render(record, waiting.get(record.name, 0)) for record in records]
+
+    async def tell_forever(self) -> None:
+        """Publishes the changed rows, for as long as the daemon runs."""
+        while True:
+            await self._woken.wait()
+            await asyncio.sleep(SETTLE_S)
+            self._woken.clear()
+            dirty, self._dirty = self._dirty, set()
+            for row in await self.rows():
+                if row.name in dirty:
+                    self._feed.publish(Item("state", row.model_dump(mode="json")))
+
+    def _render(self, record: AgentRecord, waiting: int) -> AgentRow:
+        live = self.live(record.name)
+        state, reason = decide_state(record, live)
+        if self._shown.get(record.name) != state:
+            self._shown[record.name] = state
+            live.since = live.turn.since if live.turn is not None and state == live.turn.state else now()
+        return AgentRow(
+            name=record.name,
+            manager=record.name == MANAGER,
+            state=state,
+            reason=reason,
+            since=live.since,
+            driver=self._driver,
+            model=live.model,
+            waiting=waiting,
+            turns=live.turns,
+            last_outcome=live.last_outcome,
+            spawned_at=record.spawned_at,
+        )

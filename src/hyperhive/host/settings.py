@@ -1,0 +1,95 @@
+"""The daemon's own settings: a field a setting, from flags, the environment (`HIVE_…`) or the default.
+
+Credentials are read once, kept in memory, and never shown.
+"""
+
+import argparse
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AnyHttpUrl, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hyperhive.core.errors import InvalidInputError
+
+# The prefix by which Anthropic marks its long-lived OAuth tokens; everything else is an API key.
+_TOKEN_PREFIX = "sk-ant-oat"  # noqa: S105 - a prefix, not a secret
+CREDENTIAL_LIMIT_BYTES = 4096
+
+
+class Settings(BaseSettings):
+    """What an operator may set."""
+
+    model_config = SettingsConfigDict(env_prefix="HIVE_", extra="ignore", frozen=True)
+
+    data: Path | None = Field(default=None, description="The data folder.")
+    port: int = Field(default=7000, ge=0, le=65535, description="The dashboard's port on 127.0.0.1; 0: any free one.")
+    driver: str = Field(default="bubblewrap", description="What starts containers.")
+    upstream: AnyHttpUrl = Field(
+        default=AnyHttpUrl("https://api.anthropic.com"), description="The Messages API, or one compatible with it."
+    )
+    rehearsal: bool = Field(default=False, description="No model behind this hive: a stand-in answers.")
+    credential: Path | None = Field(default=None, description="A file of mode 0600 with the API key or token.")
+    warm_s: float = Field(default=300, ge=0, description="How long claude stays open after a turn, in seconds.")
+    claude: str = Field(default="", description="Another claude CLI than the bundled one.")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the gateway adds to requests: an API key or a long-lived OAuth token."""
+
+    kind: Literal["api_key", "token"]
+    value: SecretStr
+
+
+def parse_flags(argv: list[str]) -> Settings:
+    """The settings of a command line; a flag counts more than the environment. Exits with 2 for wrong use."""
+    parser = argparse.ArgumentParser(prog="hived", description="the hive's daemon; `hive up` starts it")
+    for name, field in Settings.model_fields.items():
+        action = "store_true" if field.annotation is bool else "store"
+        parser.add_argument(f"--{name.replace('_', '-')}", action=action, default=None, help=field.description)
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValueError as error:
+        parser.error(_explain(error))
+
+
+def load_credential(settings: Settings, default_file: Path) -> Credential | None:
+    """The operator's credential: from the file named in the settings, the environment, or `default_file`.
+
+    Raises InvalidInputError for a file that others could read, or that holds no credential.
+    """
+    if settings.credential is not None:
+        return _read_credential(settings.credential)
+    for variable in ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"):
+        if os.environ.get(variable):
+            return parse_credential(os.environ[variable])
+    return _read_credential(default_file) if default_file.exists() else None
+
+
+def parse_credential(text: str) -> Credential:
+    """An API key or a long-lived token, told apart by its prefix. Raises InvalidInputError for anything odd."""
+    value = text.strip()
+    if not value.isascii() or not value.isprintable() or not value or " " in value:
+        raise InvalidInputError("that is not a credential", "it is one line of letters, digits and dashes")
+    return Credential("token" if value.startswith(_TOKEN_PREFIX) else "api_key", SecretStr(value))
+
+
+def _read_credential(path: Path) -> Credential:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o077:
+                raise InvalidInputError(f"{path} can be read by others", f"chmod 600 {path}")
+            text = file.read(CREDENTIAL_LIMIT_BYTES).decode("ascii", "replace")
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}", "name another --credential") from error
+    return parse_credential(text)
+
+
+def _explain(error: ValueError) -> str:
+    return " ".join(str(error).splitlines()[1:3]) or str(error)

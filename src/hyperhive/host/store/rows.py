@@ -1,0 +1,118 @@
+"""Rows to frozen objects: the only place that knows the columns."""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
+from hyperhive.core.events import Event, EventName
+from hyperhive.core.messages import Message, MessageState
+from hyperhive.core.questions import Question, QuestionStatus
+from hyperhive.system.clock import from_millis
+
+
+class Desired(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """What is remembered of an agent: what the operator wants of it, not what it is doing."""
+
+    name: str
+    uid: int | None
+    generation: int
+    desired: Desired
+    failure: str
+    spawned_at: datetime
+    destroyed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptEntry:
+    agent: str
+    seq: int
+    at: str
+    kind: str
+    body: dict[str, Any]
+
+
+def _instant(millis: int | None) -> datetime | None:
+    return None if millis is None else from_millis(millis)
+
+
+def to_agent(row: sqlite3.Row) -> AgentRecord:
+    return AgentRecord(
+        name=row["name"],
+        uid=row["uid"],
+        generation=row["generation"],
+        desired=Desired(row["desired"]),
+        failure=row["failure"],
+        spawned_at=from_millis(row["spawned_at"]),
+        destroyed_at=_instant(row["destroyed_at"]),
+    )
+
+
+def to_message(row: sqlite3.Row) -> Message:
+    return Message(
+        id=row["id"],
+        sender=row["sender"],
+        recipient=row["recipient"],
+        body=row["body"],
+        sent_at=from_millis(row["sent_at"]),
+        state=MessageState(row["state"]),
+        deliveries=row["deliveries"],
+        thread=row["thread"],
+        in_reply_to=row["in_reply_to"],
+        acked_at=_instant(row["acked_at"]),
+        note=row["note"],
+    )
+
+
+def to_approval(row: sqlite3.Row) -> Approval:
+    return Approval(
+        id=row["id"],
+        kind=ApprovalKind(row["kind"]),
+        agent=row["agent"],
+        status=ApprovalStatus(row["status"]),
+        requested_by=row["requested_by"],
+        description=row["description"],
+        requested_at=from_millis(row["requested_at"]),
+        resolved_at=_instant(row["resolved_at"]),
+        reason=row["reason"],
+    )
+
+
+def to_question(row: sqlite3.Row) -> Question:
+    return Question(
+        id=row["id"],
+        agent=row["agent"],
+        question=row["question"],
+        options=tuple(json.loads(row["options"])),
+        multi=bool(row["multi"]),
+        status=QuestionStatus(row["status"]),
+        asked_at=from_millis(row["asked_at"]),
+        expires_at=from_millis(row["expires_at"]),
+        answer=row["answer"],
+        resolved_at=_instant(row["resolved_at"]),
+    )
+
+
+def to_event(row: sqlite3.Row) -> Event:
+    return Event(
+        id=row["id"],
+        at=from_millis(row["at"]),
+        name=EventName(row["name"]),
+        agent=row["agent"],
+        body=json.loads(row["body"]),
+    )
+
+
+def to_transcript_entry(row: sqlite3.Row) -> TranscriptEntry:
+    return TranscriptEntry(
+        agent=row["agent"], seq=row["seq"], at=row["at"], kind=row["kind"], body=json.loads(row["body"])
+    )

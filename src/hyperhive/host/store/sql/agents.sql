@@ -1,0 +1,32 @@
+-- name: insert_agent
+insert into agents (name, uid, desired, spawned_at)
+values (:name, :uid, 'running', :at)
+returning *;
+
+-- name: next_uid
+-- One uid an agent, never one that a destroyed agent's folders still have.
+select coalesce(max(uid) + 1, :first) as uid from agents;
+
+-- name: get_agent
+select * from agents where name = :name;
+
+-- name: list_agents
+select * from agents where destroyed_at is null order by name <> 'manager', name;
+
+-- name: list_destroyed_agents
+select * from agents where destroyed_at is not null order by name;
+
+-- name: set_desired
+update agents set desired = :desired, failure = '' where name = :name and destroyed_at is null returning *;
+
+-- name: begin_generation
+update agents set generation = generation + 1, failure = '' where name = :name returning *;
+
+-- name: set_failure
+update agents set failure = :failure where name = :name returning *;
+
+-- name: mark_destroyed
+update agents set destroyed_at = :at, desired = 'stopped' where name = :name returning *;
+
+-- name: delete_agent
+delete from agents where name = :name;

@@ -1,0 +1,46 @@
+"""The host's checked models and the wire's contract name the same fields."""
+
+from typing import Any
+
+import pytest
+
+from hyperhive.host.link import params
+from hyperhive.wire import agent_link, tools
+
+PAIRS = [
+    "HelloParams",
+    "RecvParams",
+    "AckParams",
+    "RequeueParams",
+    "SendParams",
+    "AskOperatorParams",
+    "AgentEvent",
+    "EventsAppendParams",
+    "TurnStateParams",
+    "SpawnParams",
+    "AgentNameParams",
+]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_both_sides_name_the_same_fields(name: str) -> None:
+    model: type[params.Params] = getattr(params, name)
+    contract: Any = getattr(agent_link, name)
+    assert set(model.model_fields) == set(contract.__annotations__)
+    required = {field for field, info in model.model_fields.items() if info.is_required()}
+    assert required == set(contract.__required_keys__)
+
+
+def test_every_tool_has_a_method_and_a_schema() -> None:
+    methods = {value for key, value in vars(agent_link).items() if key.isupper() and isinstance(value, str)}
+    for tool in tools.TOOLS:
+        assert tool.method in methods
+        assert set(tool.required) <= set(tool.properties)
+        assert tool.input_schema["additionalProperties"] is False
+
+
+def test_only_the_manager_is_offered_the_managers_tools() -> None:
+    assert {tool.name for tool in tools.list_tools(manager=False)} == {"send", "recv", "ask_operator"}
+    assert {"request_spawn", "list_agents", "kill", "start", "restart"} <= {
+        tool.name for tool in tools.list_tools(manager=True)
+    }

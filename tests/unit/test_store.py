@@ -1,0 +1,153 @@
+"""The store on real SQLite files: durable before it answers, undone when it fails, loud when it is damaged."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hyperhive.core.errors import ConflictError, StorageError
+from hyperhive.core.events import Event, EventName
+from hyperhive.host.store.queries import QUERIES, load_queries
+from hyperhive.host.store.store import Store, Transaction
+
+
+def add_session(tx: Transaction, token: str) -> None:
+    tx.list("insert_session", token_hash=token, at=0, expires_at=2**50)
+
+
+async def find_session(store: Store, token: str) -> bool:
+    return await store.read(lambda view: view.find("find_session", token_hash=token, at=1)) is not None
+
+
+async def test_a_change_is_on_disk_when_write_returns(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hive.sqlite", "hive")
+    await store.write(lambda tx: add_session(tx, "a"))
+    # A foreign reader sees it while the store is open.
+    with sqlite3.connect(tmp_path / "hive.sqlite") as connection:
+        assert connection.execute("select token_hash from sessions").fetchall() == [("a",)]
+    connection.close()
+    store.close()
+
+
+async def test_a_change_that_raises_leaves_nothing_and_spares_the_others_of_its_commit(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hive.sqlite", "hive")
+
+    def bad(tx: Transaction) -> None:
+        add_session(tx, "bad")
+        raise ConflictError("no")
+
+    outcomes = await asyncio.gather(
+        store.write(lambda tx: add_session(tx, "a")),
+        store.write(bad),
+        store.write(lambda tx: add_session(tx, "b")),
+        return_exceptions=True,
+    )
+    assert [type(outcome).__name__ for outcome in outcomes] == ["NoneType", "ConflictError", "NoneType"]
+    assert [await find_session(store, token) for token in ("a", "bad", "b")] == [True, False, True]
+    store.close()
+
+
+async def test_events_leave_after_the_commit_in_order_and_never_for_what_failed(tmp_path: Path) -> None:
+    seen: list[Event] = []
+    store = Store(tmp_path / "hive.sqlite", "hive", seen.extend)
+
+    def change(number: int) -> None:
+        async def write() -> None:
+            def emit(tx: Transaction) -> None:
+                tx.emit(EventName.AGENT_SPAWNED, f"a{number}", {})
+                if number == 3:
+                    raise ConflictError("no")
+
+            await store.write(emit)
+
+        tasks.append(asyncio.ensure_future(write()))
+
+    tasks: list[asyncio.Future[None]] = []
+    for number in range(6):
+        change(number)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [event.agent for event in seen] == ["a0", "a1", "a2", "a4", "a5"]
+    ids = [event.id for event in seen]
+    assert ids == sorted(set(ids))
+    store.close()
+
+
+async def test_many_writers_share_commits(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hive.sqlite", "hive")
+    await asyncio.gather(*(store.write(lambda tx, n=n: add_session(tx, str(n))) for n in range(500)))
+    rows = await store.read(lambda view: view.list("list_events_after", after=0, limit=1))
+    assert rows == []
+    assert await find_session(store, "499")
+    store.close()
+
+
+async def test_data_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "hive.sqlite"
+    Store(path, "hive").close()
+    connection = sqlite3.connect(path)
+    connection.execute("pragma user_version = 999")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="newer version"):
+        Store(path, "hive")
+    assert path.read_bytes() == before
+
+
+async def test_a_damaged_file_is_refused_loudly(tmp_path: Path) -> None:
+    path = tmp_path / "hive.sqlite"
+    path.write_bytes(b"this is no database" * 1000)
+    with pytest.raises(StorageError):
+        Store(path, "hive")
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+async def test_a_foreign_writer_delays_a_change_and_does_not_double_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hive.sqlite", "hive")
+    foreign = sqlite3.connect(tmp_path / "hive.sqlite", isolation_level=None)
+    foreign.execute("begin immediate")
+    write = asyncio.ensure_future(store.write(lambda tx: add_session(tx, "a")))
+    # The loop stays free while the writer waits: reads are answered.
+    assert not await find_session(store, "a")
+    assert not write.done()
+    foreign.execute("commit")
+    foreign.close()
+    await write
+    assert await find_session(store, "a")
+    store.close()
+
+
+async def test_a_caller_that_goes_away_does_not_lose_the_events(tmp_path: Path) -> None:
+    seen: list[Event] = []
+    store = Store(tmp_path / "hive.sqlite", "hive", seen.extend)
+    write = asyncio.ensure_future(store.write(lambda tx: tx.emit(EventName.AGENT_SPAWNED, "alice", {})))
+    await asyncio.sleep(0)
+    write.cancel()
+    await store.write(lambda tx: None)
+    assert [event.agent for event in seen] == ["alice"]
+    store.close()
+
+
+def test_migrations_make_every_table_the_queries_use(tmp_path: Path) -> None:
+    def prepare(schema: str, names: set[str]) -> None:
+        connection = sqlite3.connect(":memory:")
+        for script in sorted(Path("src/hyperhive/host/store/migrations", schema).glob("*.sql")):
+            connection.executescript(script.read_text())
+        for name in names:
+            parameters = dict.fromkeys(_parameters(QUERIES[name]), 0)
+            connection.execute("explain " + QUERIES[name], parameters)
+        connection.close()
+
+    telemetry = {name for name in QUERIES if "transcripts" in QUERIES[name] or "model_requests" in QUERIES[name]}
+    prepare("telemetry", telemetry)
+    prepare("hive", set(QUERIES) - telemetry)
+
+
+def test_a_query_name_used_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_text("-- name: one\nselect 1;\n-- name: one\nselect 2;\n")
+    with pytest.raises(ValueError, match="twice"):
+        load_queries(tmp_path)
+
+
+def _parameters(statement: str) -> list[str]:
+    return [word[1:].rstrip(",;)+") for word in statement.replace("(", " ").split() if word.startswith(":")]
