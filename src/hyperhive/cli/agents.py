@@ -1,0 +1,160 @@
+"""Commands about agents: ps, spawn, start, stop, restart, cancel, destroy, logs."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from hyperhive.cli.client import Client, find_hive, parse_row
+from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
+from hyperhive.cli.rendering import Column, Screen, field, render_age, render_size, render_table
+from hyperhive.core.errors import NotFoundError
+from hyperhive.core.names import parse_agent_name, parse_known_agent_name
+from hyperhive.core.text import render_safe_text
+
+FOLLOW_INTERVAL_S = 0.5
+
+commands = typer.Typer()
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="The agents.")]
+
+
+@commands.command()
+def ps(
+    kept: Annotated[bool, typer.Option("--kept", help="Show what is left of destroyed agents.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the agents and what each is doing."""
+    rows = find_hive().get_rows("/api/kept" if kept else "/api/agents")
+    if as_json:
+        show_json(rows)
+    elif kept:
+        show(render_kept(rows, observe_screen()))
+    else:
+        show(render_agents(rows, observe_screen()))
+
+
+def render_agents(rows: list[dict[str, Any]], screen: Screen) -> str:
+    columns = [
+        Column("NAME", lambda row: field(row, "name")),
+        Column("STATE", lambda row: field(row, "state"), state=True),
+        Column("SINCE", lambda row: render_age(field(row, "since"), screen.now)),
+        Column("WAITING", lambda row: field(row, "waiting")),
+        Column("TURNS", lambda row: field(row, "turns")),
+        Column("MODEL", lambda row: field(row, "model") or "-"),
+        Column("REASON", lambda row: field(row, "reason")),
+    ]
+    return render_table(columns, rows, screen) if rows else "no agents yet: `hive spawn NAME` makes one"
+
+
+def render_kept(rows: list[dict[str, Any]], screen: Screen) -> str:
+    columns = [
+        Column("NAME", lambda row: field(row, "name")),
+        Column("DESTROYED", lambda row: render_age(field(row, "destroyed_at"), screen.now) + " ago"),
+        Column("SIZE", lambda row: render_size(row.get("size_bytes", 0))),
+    ]
+    return render_table(columns, rows, screen) if rows else "nothing is kept of destroyed agents"
+
+
+@commands.command()
+def spawn(name: Name, as_json: JsonOption = False) -> None:
+    """Make a new agent and start it."""
+    agent = parse_agent_name(name)
+    answer = find_hive().post("/api/agents", {"name": agent})
+    if as_json:
+        show_json(answer)
+    else:
+        show(f"spawned {agent}: `hive ps` shows how it starts")
+
+
+def _act(names: list[str], action: str) -> None:
+    """The hive answers once it has written down what is wanted: that it was done, only `ps` can tell."""
+    # All names are looked at before anything is done.
+    agents = [parse_known_agent_name(name) for name in names]
+    hive = find_hive()
+    for agent in agents:
+        hive.post(f"/api/agents/{agent}/{action}")
+        show(f"will {action} {agent}: `hive ps` shows how it goes")
+
+
+@commands.command()
+def start(names: Names) -> None:
+    """Start stopped agents."""
+    _act(names, "start")
+
+
+@commands.command()
+def stop(names: Names) -> None:
+    """Stop agents. Their messages wait."""
+    _act(names, "stop")
+
+
+@commands.command()
+def restart(names: Names) -> None:
+    """Stop agents and start them again."""
+    _act(names, "restart")
+
+
+@commands.command()
+def cancel(name: Name) -> None:
+    """Interrupt an agent's running turn. The agent stays."""
+    agent = parse_known_agent_name(name)
+    answer = parse_row(find_hive().post(f"/api/agents/{agent}/cancel"))
+    show(f"cancelled the turn of {agent}" if answer.get("cancelled") else f"{agent} has no running turn")
+
+
+@commands.command()
+def destroy(
+    name: Name,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove its config, state and login too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove an agent's container. What it wrote is kept until it is purged."""
+    agent = parse_known_agent_name(name)
+    question = f"Destroy {agent} and remove everything it wrote?" if purge else f"Destroy {agent}?"
+    # A person is asked once; a script has said what it wants.
+    if not yes and sys.stdin.isatty() and not typer.confirm(question):
+        show("nothing was changed")
+        raise typer.Exit(1)
+    hive = find_hive()
+    try:
+        hive.delete(f"/api/agents/{agent}", {"purge": str(purge).lower()})
+    except NotFoundError:
+        if not purge:
+            raise
+        # It was destroyed before: what is left of it is meant.
+        hive.delete(f"/api/kept/{agent}")
+    show(f"destroyed and purged {agent}" if purge else f"destroyed {agent}; its state is kept")
+
+
+@commands.command()
+def logs(
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written next.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the log of an agent's container."""
+    agent = parse_known_agent_name(name)
+    hive = find_hive()
+    try:
+        _show_journal(hive, agent, follow, as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _show_journal(hive: Client, agent: str, follow: bool, as_json: bool) -> None:
+    offset = 0
+    while True:
+        piece = hive.get_row(f"/api/journal/{agent}", {"offset": offset})
+        text, next_offset = str(piece.get("text", "")), int(piece.get("next_offset", offset))
+        if as_json and text:
+            show_json({"text": text, "next_offset": next_offset})
+        else:
+            print(render_safe_text(text), end="", flush=True)
+        if not text and not follow:
+            return
+        if not text:
+            time.sleep(FOLLOW_INTERVAL_S)
+        offset = next_offset

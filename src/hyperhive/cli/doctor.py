@@ -1,0 +1,219 @@
+"""What a hive needs of the machine, each with the command that mends it. Looks only; changes nothing."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hyperhive.cli.client import Client
+from hyperhive.cli.rendering import Column, Screen, render_size, render_table
+from hyperhive.core.errors import HiveError
+from hyperhive.core.paths import Roots
+from hyperhive.system.process import ProcessError, run
+
+# The oldest Python this runs on (pyproject.toml, requires-python).
+PYTHON_NEEDED = (3, 11)
+# A full disk refuses every message; below a GiB that is a matter of days.
+DISK_NEEDED_BYTES = 100 * 1024**2
+DISK_WANTED_BYTES = 1024**3
+# The CLI is a large binary: its first start on a cold disk takes seconds.
+PROBE_TIMEOUT_S = 30.0
+CREDENTIAL_VARIABLES = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+
+
+class CheckStatus(StrEnum):
+    OK = "ok"
+    # Works without it, or only part of the hive needs it.
+    WARN = "warn"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `mend` is the command that mends it, empty when there is nothing to mend."""
+
+    name: str
+    status: CheckStatus
+    detail: str
+    mend: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        return {key: str(value) for key, value in asdict(self).items()}
+
+
+def _ok(name: str, detail: str) -> Check:
+    return Check(name, CheckStatus.OK, detail)
+
+
+def _warn(name: str, detail: str, mend: str) -> Check:
+    return Check(name, CheckStatus.WARN, detail, mend)
+
+
+def _missing(name: str, detail: str, mend: str) -> Check:
+    return Check(name, CheckStatus.MISSING, detail, mend)
+
+
+async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Check]:
+    """Every check once, side by side, in the order to show them."""
+    probes = await asyncio.gather(
+        _check_program("bwrap", "bubblewrap"),
+        _check_user_namespaces(),
+        _check_program("git", "git"),
+        _check_claude(environment),
+    )
+    return [
+        check_python(sys.version_info[:3]),
+        *probes,
+        check_disk(roots.data),
+        check_pages(Path(__file__).parent.parent),
+        check_credential(roots, environment),
+        check_modes(roots),
+        _check_hive(roots),
+    ]
+
+
+def check_python(version: tuple[int, int, int]) -> Check:
+    text = ".".join(str(part) for part in version)
+    if version >= PYTHON_NEEDED:
+        return _ok("python", text)
+    return _missing("python", f"{text} is too old", _apt("python3"))
+
+
+def _apt(package: str) -> str:
+    sudo = "" if os.getuid() == 0 else "sudo "
+    return f"{sudo}apt-get install -y {package}"
+
+
+async def _check_program(program: str, package: str) -> Check:
+    try:
+        done = await run([program, "--version"], timeout_s=PROBE_TIMEOUT_S)
+    except ProcessError as error:
+        return _missing(program, str(error), _apt(package))
+    if not done.ok:
+        return _missing(program, done.error_text or f"exit status {done.status}", _apt(package))
+    return _ok(program, done.stdout.decode("utf-8", "replace").strip())
+
+
+async def _check_user_namespaces() -> Check:
+    """Whether a container can be made at all: makes the smallest one."""
+    name = "user namespaces"
+    argv = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--ro-bind", "/", "/", "true"]
+    try:
+        done = await run(argv, timeout_s=PROBE_TIMEOUT_S)
+    except ProcessError:
+        return _warn(name, "not known: it takes bwrap to find out", _apt("bubblewrap"))
+    if done.ok:
+        return _ok(name, "a container starts")
+    return _missing(name, done.error_text, plan_namespace_mend(Path("/proc/sys")))
+
+
+def plan_namespace_mend(settings: Path) -> str:
+    """The command that lets user namespaces be made, from the kernel's settings below `settings`."""
+    for key, off, on in (
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("kernel/unprivileged_userns_clone", "0", "1"),
+    ):
+        file = settings / key
+        if file.is_file() and file.read_text().strip() == off:
+            return f"sysctl -w {key.replace('/', '.')}={on}"
+    return "sysctl -w user.max_user_namespaces=15000"
+
+
+def find_claude(environment: Mapping[str, str]) -> Path | None:
+    """The claude CLI that agents run: HIVE_CLAUDE, or the one bundled with claude-agent-sdk."""
+    if environment.get("HIVE_CLAUDE"):
+        return Path(environment["HIVE_CLAUDE"])
+    package = importlib.util.find_spec("claude_agent_sdk")
+    if package is None or package.origin is None:
+        return None
+    return Path(package.origin).parent / "_bundled/claude"
+
+
+async def _check_claude(environment: Mapping[str, str]) -> Check:
+    name, mend = "claude", f"{sys.executable} -m pip install --force-reinstall --no-deps claude-agent-sdk"
+    program = find_claude(environment)
+    if program is None:
+        return _missing(name, "the package claude-agent-sdk is not installed", mend)
+    try:
+        done = await run([str(program), "--version"], timeout_s=PROBE_TIMEOUT_S)
+    except ProcessError as error:
+        return _missing(name, str(error), "unset HIVE_CLAUDE" if environment.get("HIVE_CLAUDE") else mend)
+    if not done.ok:
+        return _missing(name, done.error_text or f"exit status {done.status}", mend)
+    return _ok(name, done.stdout.decode("utf-8", "replace").strip())
+
+
+def check_disk(data: Path) -> Check:
+    """The free space where the data folder is, or will be."""
+    folder = next(parent for parent in (data, *data.parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    detail = f"{render_size(free)} free for {data}"
+    mend = f"free some space on the disk of {folder}, or choose another folder with HIVE_DATA"
+    if free < DISK_NEEDED_BYTES:
+        return _missing("disk", detail, mend)
+    return _ok("disk", detail) if free >= DISK_WANTED_BYTES else _warn("disk", detail, mend)
+
+
+def check_pages(package: Path) -> Check:
+    """Whether the dashboard's pages are in the installed package."""
+    if (package / "host/api/pages/index.html").is_file():
+        return _ok("pages", "built")
+    return _missing("pages", "the dashboard's pages are not built", "./hive version")
+
+
+def check_credential(roots: Roots, environment: Mapping[str, str]) -> Check:
+    """Whether `hive up` finds an account, and keeps it to itself. Never shows any of it."""
+    name = "credential"
+    for variable in CREDENTIAL_VARIABLES:
+        if environment.get(variable):
+            return _ok(name, f"{variable} in the environment")
+    file = Path(environment.get("HIVE_CREDENTIAL") or roots.credential)
+    try:
+        status = file.stat()
+    except OSError:
+        return _warn(name, "none: `hive up` needs one, `hive demo` does not", f"install -D -m 600 /dev/stdin {file}")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return _missing(name, f"{file} is open to others", f"chmod 600 {file}")
+    return _ok(name, f"in {file}")
+
+
+def check_modes(roots: Roots) -> Check:
+    """Whether the hive's own files are closed to other users."""
+    name = "file modes"
+    for path in (roots.data, roots.database, roots.telemetry):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return _missing(name, f"{path}: {error.strerror}", "run this as the user of the hive")
+        if status.st_uid != os.getuid():
+            return _warn(name, f"{path} belongs to another user", "run this as the user of the hive")
+        if stat.S_IMODE(status.st_mode) & 0o022:
+            return _missing(name, f"{path} can be written by others", f"chmod go-w {path}")
+    return _ok(name, "closed to others" if roots.data.exists() else f"{roots.data} is not made yet")
+
+
+def _check_hive(roots: Roots) -> Check:
+    try:
+        answer = Client(roots, timeout_s=5).get_row("/api/hive")
+    except HiveError as error:
+        return _warn("hive", error.message, "hive up")
+    return _ok("hive", f"running, version {answer.get('version', '?')}")
+
+
+def render_checks(checks: list[Check], screen: Screen) -> str:
+    columns = [
+        Column("CHECK", lambda check: check.name),
+        Column("STATUS", lambda check: check.status.value, state=True),
+        Column("DETAIL", lambda check: check.detail),
+    ]
+    mends = [f"{check.name}:  {check.mend}" for check in checks if check.status is not CheckStatus.OK and check.mend]
+    table = render_table(columns, checks, screen)
+    return "\n".join([table, "", "to mend:", *mends]) if mends else table

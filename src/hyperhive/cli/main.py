@@ -1,0 +1,44 @@
+"""The `hive` command. Exit status: 0 done, 1 refused or failed, 2 wrong use, 3 no hive is running."""
+
+import io
+import sys
+
+import typer
+
+from hyperhive.cli import agents, approvals, hive, messages
+from hyperhive.cli.client import NoHiveError
+from hyperhive.cli.console import show_error
+from hyperhive.core.errors import HiveError
+
+REFUSED = 1
+NO_HIVE = 3
+
+app = typer.Typer(
+    name="hive",
+    help="Runs and steers a swarm of Claude Code agents. HIVE_DATA names the data folder.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for group in (hive, agents, messages, approvals):
+    app.add_typer(group.commands)
+
+
+def main() -> None:
+    # A character that the locale cannot write is shown by its number; it is no reason to fail.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except NoHiveError as error:
+        show_error(error)
+        sys.exit(NO_HIVE)
+    except HiveError as error:
+        show_error(error)
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""A small hive for tests of the command line: a real HTTP server on a real unix socket, with answers set by the test.
+
+What it answers by default is made from the models of `wire.operator`, so it is what the API promises.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+
+from hyperhive.core.approvals import ApprovalKind, ApprovalStatus
+from hyperhive.core.errors import HiveError
+from hyperhive.core.messages import MessageState, SenderKind
+from hyperhive.core.questions import QuestionStatus
+from hyperhive.wire.operator import (
+    AgentRow,
+    Approval,
+    CancelResult,
+    Created,
+    ErrorBody,
+    Hive,
+    Journal,
+    KeptState,
+    LoginLink,
+    Message,
+    Model,
+    Question,
+)
+
+NOW = datetime.now(UTC)
+
+HIVE = Hive(
+    version="0.1.0",
+    rehearsal=True,
+    upstream="http://model.test",
+    credential="none",
+    driver="bubblewrap",
+    started_at=NOW,
+)
+AGENT = AgentRow(
+    name="alice",
+    manager=False,
+    state="idle",
+    reason="",
+    since=NOW - timedelta(minutes=5),
+    driver="bubblewrap",
+    model="claude-test",
+    waiting=2,
+    turns=7,
+    last_outcome="ok",
+    spawned_at=NOW - timedelta(days=2),
+)
+KEPT = KeptState(name="gone", destroyed_at=NOW - timedelta(hours=3), size_bytes=2_500_000)
+APPROVAL = Approval(
+    id=3,
+    kind=ApprovalKind.SPAWN,
+    agent="researcher",
+    status=ApprovalStatus.PENDING,
+    requested_by="manager",
+    description="finds sources",
+    requested_at=NOW - timedelta(minutes=1),
+    resolved_at=None,
+    reason=None,
+)
+MESSAGE = Message(
+    id=12,
+    sender="alice",
+    kind=SenderKind.PEER,
+    recipient="operator",
+    body="done",
+    sent_at=NOW - timedelta(seconds=30),
+    state=MessageState.QUEUED,
+    deliveries=0,
+    thread=None,
+    in_reply_to=None,
+    acked_at=None,
+    note=None,
+)
+QUESTION = Question(
+    id=5,
+    agent="alice",
+    question="which colour?",
+    options=["amber", "mauve"],
+    multi=False,
+    status=QuestionStatus.OPEN,
+    asked_at=NOW - timedelta(minutes=2),
+    expires_at=NOW + timedelta(days=1),
+    answer=None,
+    resolved_at=None,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request as it arrived; `path` includes the query."""
+
+    method: str
+    path: str
+    body: Any = None
+
+
+Answer = Callable[[Received], tuple[int, Any]]
+
+
+def answer_with(value: Any, status: int = 200) -> Answer:
+    """Always the same answer: a model, a list of models, or anything JSON can hold."""
+    return lambda _: (status, _to_json(value))
+
+
+def refuse_with(error: HiveError, status: int) -> Answer:
+    return answer_with(ErrorBody(**error.to_dict()), status)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Model):
+        return value.model_dump(mode="json")
+    if isinstance(value, list):
+        return [_to_json(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+@dataclass
+class FakeHive:
+    """`answers` maps "METHOD path" (without the query) to an answer; `received` is all that was asked, in order."""
+
+    data: Path
+    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    received: list[Received] = field(default_factory=list[Received])
+
+    def find_answer(self, received: Received) -> tuple[int, Any]:
+        self.received.append(received)
+        answer = self.answers.get(f"{received.method} {received.path.partition('?')[0]}")
+        if answer is None:
+            return 404, ErrorBody(code="not_found", message=f"no {received.path}", hint="").model_dump()
+        return answer(received)
+
+
+def default_answers() -> dict[str, Answer]:
+    """A hive with one agent, one approval, one message and one question, that takes every order for alice."""
+    return {
+        "GET /api/hive": answer_with(HIVE),
+        "GET /api/agents": answer_with([AGENT]),
+        "POST /api/agents": answer_with(AGENT, 201),
+        "POST /api/agents/alice/start": answer_with(None, 204),
+        "POST /api/agents/alice/stop": answer_with(None, 204),
+        "POST /api/agents/alice/restart": answer_with(None, 204),
+        "POST /api/agents/alice/cancel": answer_with(CancelResult(cancelled=True)),
+        "DELETE /api/agents/alice": answer_with(None, 204),
+        "GET /api/kept": answer_with([KEPT]),
+        "DELETE /api/kept/gone": answer_with(None, 204),
+        "GET /api/approvals": answer_with([APPROVAL]),
+        "POST /api/approvals/3/approve": answer_with(APPROVAL),
+        "POST /api/approvals/3/deny": answer_with(APPROVAL),
+        "GET /api/inbox": answer_with([MESSAGE]),
+        "POST /api/inbox/12/ack": answer_with(None, 204),
+        "POST /api/messages": answer_with(Created(id=77), 201),
+        "GET /api/questions": answer_with([QUESTION]),
+        "POST /api/questions/5/answer": answer_with(QUESTION),
+        "GET /api/journal/alice": answer_journal("hello\n"),
+        "POST /api/login-links": answer_with(LoginLink(url="http://127.0.0.1:7000/login?token=t")),
+    }
+
+
+def answer_journal(text: str) -> Answer:
+    """A journal that holds `text`, in pieces of at most eight characters."""
+
+    def answer(received: Received) -> tuple[int, Any]:
+        offset = int(received.path.partition("offset=")[2] or 0)
+        piece = text[offset : offset + 8]
+        return 200, Journal(text=piece, next_offset=offset + len(piece)).model_dump()
+
+    return answer
+
+
+class _Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+    hive: FakeHive
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def _answer(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        received = Received(self.command, self.path, json.loads(content) if content else None)
+        status, body = self.server.hive.find_answer(received)
+        reply = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    do_GET = do_POST = do_DELETE = _answer  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Says nothing: the default writes to standard error, and looks for an address that unix sockets lack."""
+
+
+@contextmanager
+def run_fake_hive(data: Path) -> Generator[FakeHive]:
+    """A hive on the data folder `data`, with the default answers, for as long as the context lasts."""
+    hive = FakeHive(data, default_answers())
+    socket_file = data / "run/hive.sock"
+    socket_file.parent.mkdir(parents=True, exist_ok=True)
+    with _Server(str(socket_file), _Handler) as server:
+        server.hive = hive
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield hive
+        finally:
+            server.shutdown()
+            thread.join()
+            socket_file.unlink(missing_ok=True)
