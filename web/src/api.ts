@@ -1,0 +1,119 @@
+import type {
+  AgentRow,
+  AnswerRequest,
+  Approval,
+  CancelResult,
+  Created,
+  ErrorBody,
+  Hive,
+  Journal,
+  KeptState,
+  Message,
+  Question,
+  SendRequest,
+  TranscriptEvent,
+} from "./api_types.ts";
+
+/** Starting a container may take a while; a request without an answer by then is reported as unknown. */
+const DEADLINE_MS = 90_000;
+
+/** A refusal of the hive, or a request that got no answer (`status` 0: what happened is not known). */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly hint: string,
+  ) {
+    super(message);
+  }
+}
+
+type Query = Record<string, string | number | boolean | undefined>;
+
+export interface ApiOptions {
+  fetch?: typeof fetch;
+  /** Called on every 401: the session is over. */
+  onSignedOut?: () => void;
+}
+
+export type Api = ReturnType<typeof createApi>;
+
+/** The hive's HTTP API: one method a route. Every method raises `ApiError` and nothing else. */
+export function createApi(options: ApiOptions = {}) {
+  const doFetch = options.fetch ?? ((input, init) => fetch(input, init));
+
+  async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await send(doFetch, method, path, body);
+    if (response.status === 401) options.onSignedOut?.();
+    if (!response.ok) throw await parseError(response);
+    if (response.status === 204) return undefined as T;
+    try {
+      return (await response.json()) as T;
+    } catch {
+      throw new ApiError(response.status, "bad_answer", "the hive's answer could not be read", "look again");
+    }
+  }
+
+  const get = <T>(path: string, query: Query = {}) => request<T>("GET", path + renderQuery(query));
+  const post = <T>(path: string, body: unknown = {}) => request<T>("POST", path, body);
+  const agentPath = (name: string) => `/api/agents/${encodeURIComponent(name)}`;
+
+  return {
+    hive: () => get<Hive>("/api/hive"),
+    agents: () => get<AgentRow[]>("/api/agents"),
+    spawn: (name: string) => post<AgentRow>("/api/agents", { name }),
+    start: (name: string) => post<unknown>(`${agentPath(name)}/start`),
+    stop: (name: string) => post<unknown>(`${agentPath(name)}/stop`),
+    restart: (name: string) => post<unknown>(`${agentPath(name)}/restart`),
+    cancelTurn: (name: string) => post<CancelResult>(`${agentPath(name)}/cancel`),
+    destroy: (name: string, purge = false) =>
+      request<unknown>("DELETE", agentPath(name) + renderQuery({ purge })),
+    transcript: (name: string, before?: number, limit = 200) =>
+      get<TranscriptEvent[]>(`${agentPath(name)}/transcript`, { before, limit }),
+    journal: (name: string, offset?: number) =>
+      get<Journal>(`/api/journal/${encodeURIComponent(name)}`, { offset }),
+    kept: () => get<KeptState[]>("/api/kept"),
+    purgeKept: (name: string) => request<unknown>("DELETE", `/api/kept/${encodeURIComponent(name)}`),
+    approvals: (status = "pending") => get<Approval[]>("/api/approvals", { status }),
+    approve: (id: number) => post<unknown>(`/api/approvals/${id}/approve`),
+    deny: (id: number, reason: string) => post<unknown>(`/api/approvals/${id}/deny`, { reason }),
+    messages: (query: { agent?: string; before?: number; limit?: number } = {}) =>
+      get<Message[]>("/api/messages", query),
+    inbox: (query: { before?: number; limit?: number } = {}) => get<Message[]>("/api/inbox", query),
+    markRead: (id: number) => post<unknown>(`/api/inbox/${id}/ack`),
+    send: (message: SendRequest) => post<Created>("/api/messages", message),
+    questions: (status = "open") => get<Question[]>("/api/questions", { status }),
+    answer: (id: number, answer: AnswerRequest) => post<unknown>(`/api/questions/${id}/answer`, answer),
+    cancelQuestion: (id: number) => post<unknown>(`/api/questions/${id}/cancel`),
+    logout: () => post<unknown>("/api/logout"),
+  };
+}
+
+async function send(doFetch: typeof fetch, method: string, path: string, body: unknown): Promise<Response> {
+  const headers: Record<string, string> = { Accept: "application/json" };
+  const init: RequestInit = { method, headers, cache: "no-store", credentials: "same-origin" };
+  if (method !== "GET") {
+    // Every write says that it is JSON: the hive refuses what a foreign form could send.
+    headers["Content-Type"] = "application/json";
+    init.body = JSON.stringify(body ?? {});
+  }
+  try {
+    return await doFetch(path, { ...init, signal: AbortSignal.timeout(DEADLINE_MS) });
+  } catch {
+    throw new ApiError(0, "unreachable", "the hive did not answer", "what was asked may or may not be done");
+  }
+}
+
+async function parseError(response: Response): Promise<ApiError> {
+  const body = (await response.json().catch(() => null)) as Partial<ErrorBody> | null;
+  const message = typeof body?.message === "string" ? body.message : `the hive answered ${response.status}`;
+  const hint = typeof body?.hint === "string" ? body.hint : "";
+  return new ApiError(response.status, String(body?.code ?? "error"), message, hint);
+}
+
+function renderQuery(query: Query): string {
+  const set = Object.entries(query).filter((entry) => entry[1] !== undefined);
+  const text = new URLSearchParams(set.map(([key, value]) => [key, String(value)])).toString();
+  return text ? `?${text}` : "";
+}

@@ -1,0 +1,164 @@
+import { useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import type { AgentRow } from "../api_types.ts";
+import { useApp } from "../context.ts";
+import { Act } from "./act.tsx";
+import { Badge } from "./badge.tsx";
+import { Journal } from "./journal.tsx";
+import { Name } from "./link.tsx";
+import { Empty, Section } from "./section.tsx";
+import { Inline } from "./text.tsx";
+import { Age } from "./when.tsx";
+
+const DOWN = new Set(["stopped", "failed", "crashed"]);
+
+export function Containers() {
+  const { store } = useApp();
+  const names = store.agents.keys.value;
+  return (
+    <Section title="containers" leet="C0NTAINERS" testId="containers" count={names.length}>
+      {names.length === 0 && <Empty>{store.loaded.value ? "no agent yet" : "loading…"}</Empty>}
+      <ul class="rows">
+        {names.map((name) => (
+          <Container key={name} name={name} />
+        ))}
+      </ul>
+    </Section>
+  );
+}
+
+function Container({ name }: { name: string }) {
+  const { store } = useApp();
+  const journal = useSignal(false);
+  const row = store.agents.cell(name)?.value;
+  if (row === undefined) return null;
+  return (
+    <li class="row container" data-testid={`agent-${name}`} data-state={row.state}>
+      <div class="container-who">
+        <Name name={name} />
+        <State row={row} />
+        <Chips row={row} />
+      </div>
+      <Steering row={row}>
+        <button
+          type="button"
+          class="act act-quiet"
+          aria-expanded={journal.value}
+          aria-label={`journal of ${name}`}
+          data-testid="journal-toggle"
+          onClick={() => (journal.value = !journal.value)}
+        >
+          journal
+        </button>
+      </Steering>
+      {journal.value && <Journal agent={name} />}
+    </li>
+  );
+}
+
+function Chips({ row }: { row: AgentRow }) {
+  return (
+    <span class="chips">
+      {row.model && (
+        <span class="chip" data-testid="model">
+          <Inline text={row.model} />
+        </span>
+      )}
+      {row.waiting > 0 && (
+        <span class="chip chip-warn" data-testid="waiting">
+          {row.waiting} waiting
+        </span>
+      )}
+      {row.last_outcome && row.last_outcome !== "ok" && (
+        <span class="chip chip-warn">
+          last turn: <Inline text={row.last_outcome.replaceAll("_", " ")} />
+        </span>
+      )}
+    </span>
+  );
+}
+
+/** What an agent does, since when, and why. */
+export function State({ row }: { row: AgentRow }) {
+  return (
+    <span class="state">
+      <Badge state={row.state} />
+      <Age at={row.since} />
+      {row.reason && (
+        <span class="reason" data-testid="reason">
+          <Inline text={row.reason} />
+        </span>
+      )}
+    </span>
+  );
+}
+
+/** The acts on a container. Those that make no sense in its state are not there. */
+function Steering({ row, children }: { row: AgentRow; children: ComponentChildren }) {
+  const { api } = useApp().store;
+  const { name } = row;
+  const until = `${row.state} ${row.since}`;
+  const down = DOWN.has(row.state);
+  return (
+    <div class="acts">
+      {children}
+      {(down || row.state === "unknown") && (
+        <Act
+          label={`start ${name}`}
+          testId="start"
+          kind="good"
+          until={until}
+          run={async () => {
+            await api.start(name);
+            return `${name} is starting`;
+          }}
+        >
+          start
+        </Act>
+      )}
+      {!down && (
+        <>
+          <Act
+            label={`restart ${name}`}
+            testId="restart"
+            until={until}
+            confirm={`restart ${name}? a running turn is given up`}
+            run={async () => {
+              await api.restart(name);
+              return `${name} is restarting`;
+            }}
+          >
+            restart
+          </Act>
+          <Act
+            label={`stop ${name}`}
+            testId="stop"
+            until={until}
+            confirm={`stop ${name}? its messages wait`}
+            run={async () => {
+              await api.stop(name);
+              return `${name} is stopping`;
+            }}
+          >
+            stop
+          </Act>
+        </>
+      )}
+      {!row.manager && (
+        <Act
+          label={`destroy ${name}`}
+          testId="destroy"
+          kind="danger"
+          until={until}
+          confirm={`destroy ${name}? its notes and login are kept until you purge them`}
+          run={async () => {
+            await api.destroy(name);
+            return `${name} is destroyed; its state is kept`;
+          }}
+        >
+          destroy
+        </Act>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,84 @@
+import type { ComponentChildren } from "preact";
+import { useApp } from "../context.ts";
+import { plainTitles } from "../settings.ts";
+import { Banners } from "./banner.tsx";
+import { Link } from "./link.tsx";
+import { Inline } from "./text.tsx";
+
+const CONNECTION = {
+  connecting: "connecting",
+  up: "live",
+  down: "connection lost",
+  asleep: "asleep",
+};
+
+interface FrameProps {
+  /** What stands beside the brand: where one is. */
+  heading: ComponentChildren;
+  /** The page fills the screen and scrolls inside itself. */
+  tall?: boolean;
+  children: ComponentChildren;
+}
+
+/** What every page has: the brand, the connection, the settings, the banners. */
+export function Frame({ heading, tall, children }: FrameProps) {
+  const { state } = useApp().connection.value;
+  return (
+    <div class={tall ? "page page-tall" : "page"}>
+      <header class="top">
+        <Link to="/" class="brand">
+          <span aria-hidden="true">⬢</span> hyperhive
+        </Link>
+        <h1 class="heading">{heading}</h1>
+        <span class={`link-state link-${state}`} data-testid="connection" data-state={state}>
+          <span aria-hidden="true" class="dot" /> {CONNECTION[state]}
+        </span>
+      </header>
+      <Banners />
+      <main class="main">{children}</main>
+    </div>
+  );
+}
+
+/** What this hive is, and what belongs to nobody else's section. */
+export function Footer() {
+  const { store } = useApp();
+  const hive = store.hive.value;
+  return (
+    <footer class="foot">
+      {hive && (
+        <span class="dim" data-testid="hive-facts">
+          {hive.version} · {hive.driver} · <Inline text={hive.upstream} /> ·{" "}
+          {renderCredential(hive.credential)}
+        </span>
+      )}
+      <span class="foot-acts">
+        <label class="toggle">
+          <input
+            type="checkbox"
+            checked={plainTitles.value}
+            data-testid="plain-titles"
+            onChange={(event) => (plainTitles.value = event.currentTarget.checked)}
+          />
+          plain titles
+        </label>
+        <button
+          type="button"
+          class="link"
+          data-testid="sign-out"
+          onClick={() => {
+            // Signed out or not, the next request tells; the page is left either way.
+            void store.api.logout().finally(() => location.assign("/"));
+          }}
+        >
+          sign out
+        </button>
+      </span>
+    </footer>
+  );
+}
+
+function renderCredential(credential: string): string {
+  if (credential === "none") return "no credential held";
+  return `${credential.replaceAll("_", " ")} held by the gateway`;
+}

@@ -1,0 +1,134 @@
+import { type Signal, useSignal } from "@preact/signals";
+import type { Question } from "../api_types.ts";
+import { useApp } from "../context.ts";
+import { useDraft } from "../draft.ts";
+import { now } from "../time.ts";
+import { Act } from "./act.tsx";
+import { Badge } from "./badge.tsx";
+import { Name } from "./link.tsx";
+import { Section } from "./section.tsx";
+import { Block, Inline } from "./text.tsx";
+import { Age, Countdown } from "./when.tsx";
+
+/** What agents ask the operator. Not shown while nobody asked anything. */
+export function Questions() {
+  const { store } = useApp();
+  const ids = store.questions.keys.value;
+  if (ids.length === 0) return null;
+  const open = store.questions.rows().filter((row) => row.status === "open").length;
+  return (
+    <Section
+      title="questions to you"
+      leet="M1ND H4S QU3STI0NS"
+      testId="questions"
+      count={open}
+      urgent={open > 0}
+    >
+      <ul class="rows">
+        {ids.map((id) => (
+          <QuestionRow key={id} id={id} />
+        ))}
+      </ul>
+    </Section>
+  );
+}
+
+function QuestionRow({ id }: { id: number }) {
+  const { store } = useApp();
+  const row = store.questions.cell(id)?.value;
+  if (row === undefined) return null;
+  const open = row.status === "open";
+  return (
+    <li class={open ? "row" : "row row-past"} data-testid={`question-${id}`} data-status={row.status}>
+      <div class="row-head">
+        <Name name={row.agent} />
+        <span class="dim">
+          asked <Age at={row.asked_at} /> ago
+        </span>
+        {open ? <Countdown until={row.expires_at} /> : <Badge state={row.status} />}
+      </div>
+      <Block text={row.question} />
+      {row.answer !== null && (
+        <p class="reason">
+          → <Inline text={row.answer} />
+        </p>
+      )}
+      {open && <AnswerForm row={row} />}
+    </li>
+  );
+}
+
+function AnswerForm({ row }: { row: Question }) {
+  const { api } = useApp().store;
+  const chosen = useSignal<readonly string[]>([]);
+  const text = useDraft(`answer-${row.id}`);
+  const empty = chosen.value.length === 0 && text.value.trim() === "";
+  const expired = Date.parse(row.expires_at) <= now.value;
+  return (
+    <div class="answer">
+      {row.options.length > 0 && <Options row={row} chosen={chosen} />}
+      <textarea
+        rows={2}
+        maxLength={16_000}
+        placeholder={row.options.length > 0 ? "or in your own words" : "your answer"}
+        aria-label={`your answer to ${row.agent}, in your own words`}
+        data-testid="answer-text"
+        value={text.value}
+        onInput={(event) => (text.value = event.currentTarget.value)}
+      />
+      <div class="acts">
+        <Act
+          label={`answer ${row.agent}`}
+          testId="answer"
+          kind="good"
+          until={row.status}
+          disabled={empty || expired}
+          onDone={() => (text.value = "")}
+          run={async () => {
+            await api.answer(row.id, { options: [...chosen.peek()], text: text.peek().trim() });
+            return `${row.agent} has your answer`;
+          }}
+        >
+          answer
+        </Act>
+        <Act
+          label={`cancel the question of ${row.agent}`}
+          testId="question-cancel"
+          until={row.status}
+          confirm="cancel this question? it ends without an answer"
+          run={async () => {
+            await api.cancelQuestion(row.id);
+            return "the question is cancelled";
+          }}
+        >
+          cancel
+        </Act>
+      </div>
+    </div>
+  );
+}
+
+function Options({ row, chosen }: { row: Question; chosen: Signal<readonly string[]> }) {
+  function choose(option: string, on: boolean): void {
+    const others = row.multi ? chosen.peek().filter((other) => other !== option) : [];
+    chosen.value = on ? [...others, option] : others;
+  }
+  return (
+    <fieldset class="options">
+      <legend class="visually-hidden">
+        {row.multi ? "choose any" : "choose one"} for {row.agent}
+      </legend>
+      {row.options.map((option) => (
+        <label key={option}>
+          <input
+            type={row.multi ? "checkbox" : "radio"}
+            name={`question-${row.id}`}
+            checked={chosen.value.includes(option)}
+            onChange={(event) => choose(option, event.currentTarget.checked)}
+          />
+          <Inline text={option} />
+        </label>
+      ))}
+    </fieldset>
+  );
+}

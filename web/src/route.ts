@@ -1,0 +1,30 @@
+import { computed, signal } from "@preact/signals";
+
+export type Route = { page: "dashboard" } | { page: "agent"; name: string } | { page: "unknown" };
+
+export function parseRoute(path: string): Route {
+  if (path === "/" || path === "/index.html") return { page: "dashboard" };
+  const agent = /^\/agent\/([a-z][a-z0-9-]{0,62})\/?$/.exec(path);
+  return agent?.[1] ? { page: "agent", name: agent[1] } : { page: "unknown" };
+}
+
+export const agentPath = (name: string) => `/agent/${encodeURIComponent(name)}/`;
+
+const path = signal(location.pathname);
+
+export const route = computed(() => parseRoute(path.value));
+
+export function navigate(to: string): void {
+  history.pushState(null, "", to);
+  path.value = location.pathname;
+  window.scrollTo(0, 0);
+}
+
+/** Follows the browser's back and forward buttons. */
+export function startRouting(): () => void {
+  const follow = () => {
+    path.value = location.pathname;
+  };
+  window.addEventListener("popstate", follow);
+  return () => window.removeEventListener("popstate", follow);
+}

@@ -1,0 +1,106 @@
+import { effect } from "@preact/signals";
+import { expect, test } from "vitest";
+import type { HiveEvent } from "./api_types.ts";
+import { MESSAGE_PAGE } from "./store.ts";
+import { createAgent, createApproval, createMessage, createTestApp } from "./testing/stand_in.tsx";
+
+let nextId = 1;
+const event = (name: string, agent: string | null, body: Record<string, unknown> = {}): HiveEvent => ({
+  id: nextId++,
+  at: "2026-11-20T12:00:00Z",
+  name,
+  agent,
+  body,
+});
+
+test("a load fills the tables, the manager first", async () => {
+  const { store } = createTestApp({
+    "GET /api/agents": [createAgent("alice"), createAgent("manager")],
+    "GET /api/approvals": [createApproval(2)],
+  });
+  await store.load();
+  expect(store.agents.keys.value).toEqual(["manager", "alice"]);
+  expect(store.approvals.find(2)?.agent).toBe("researcher");
+  expect(store.loaded.value).toBe(true);
+});
+
+test("a failed load is told and keeps what was there", async () => {
+  const { store, hive } = createTestApp({ "GET /api/agents": [createAgent("alice")] });
+  await store.load();
+  hive.answers["GET /api/kept"] = Response.json({ code: "x", message: "no disk", hint: "" }, { status: 500 });
+  await store.load();
+  expect(store.loadError.value).toBe("no disk");
+  expect(store.agents.keys.value).toEqual(["alice"]);
+});
+
+test("an event that comes during a load is applied on top of the older answer", async () => {
+  const { store } = createTestApp({ "GET /api/approvals": [createApproval(1)] });
+  const loading = store.load();
+  store.applyEvent(event("approval.approved", "x", { approval: createApproval(1, { status: "approved" }) }));
+  store.applyState(createAgent("bob"));
+  await loading;
+  expect(store.approvals.find(1)?.status).toBe("approved");
+  expect(store.agents.keys.value).toEqual(["bob"]);
+});
+
+test("messages enter by their event, change state by id, and a replay changes nothing back", () => {
+  const { store } = createTestApp();
+  const sent = event("message.sent", "operator", { message: createMessage(5, { recipient: "operator" }) });
+  store.applyEvent(sent);
+  store.applyEvent(event("message.acked", null, { ids: [5, 99], state: "acked" }));
+  store.applyEvent(sent);
+  expect(store.flow.find(5)?.state).toBe("acked");
+  expect(store.inbox.find(5)?.state).toBe("acked");
+  expect(store.flow.keys.value).toEqual([5]);
+});
+
+test("a destroyed agent leaves and its kept state shows", async () => {
+  const kept = [{ name: "alice", destroyed_at: "2026-11-20T12:00:00Z", size_bytes: 1 }];
+  const { store, hive } = createTestApp({ "GET /api/agents": [createAgent("alice")] });
+  await store.load();
+  hive.answers["GET /api/kept"] = kept;
+  store.applyEvent(event("agent.destroyed", "alice"));
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  expect(store.agents.keys.value).toEqual([]);
+  expect(store.kept.keys.value).toEqual(["alice"]);
+});
+
+test("an approval that ended unseen leaves with the next load, one that ended in view stays to be read", async () => {
+  const { store, hive } = createTestApp({ "GET /api/approvals": [createApproval(1), createApproval(2)] });
+  await store.load();
+  store.applyEvent(event("approval.denied", "x", { approval: createApproval(2, { status: "denied" }) }));
+  hive.answers["GET /api/approvals"] = [];
+  await store.load();
+  expect(store.approvals.keys.value).toEqual([2]);
+});
+
+test("a load that does not reach the known messages drops them, unless the stream brings the rest", async () => {
+  const page = (newest: number) => Array.from({ length: MESSAGE_PAGE }, (_, i) => createMessage(newest - i));
+  const { store, hive } = createTestApp({ "GET /api/messages": page(100) });
+  await store.load();
+  hive.answers["GET /api/messages"] = page(400);
+  await store.load(true);
+  expect(store.flow.keys.value).toHaveLength(2 * MESSAGE_PAGE);
+  hive.answers["GET /api/messages"] = page(900);
+  await store.load();
+  expect(store.flow.keys.value).toHaveLength(MESSAGE_PAGE);
+});
+
+test("an update wakes only what shows that row, and an equal row wakes nothing", () => {
+  const { store } = createTestApp();
+  store.agents.put(createAgent("alice"), createAgent("bob"));
+  const seen: string[] = [];
+  effect(() => void seen.push(`alice ${store.agents.cell("alice")?.value.state}`));
+  effect(() => void seen.push(`bob ${store.agents.cell("bob")?.value.state}`));
+  effect(() => void seen.push(`keys ${store.agents.keys.value.length}`));
+  seen.length = 0;
+  store.agents.reset([createAgent("alice"), createAgent("bob", { state: "thinking" })]);
+  expect(seen).toEqual(["bob thinking"]);
+});
+
+test("an event of a later version changes nothing", () => {
+  const { store } = createTestApp();
+  store.applyEvent(event("weather.changed", null));
+  store.applyEvent(event("message.sent", null, { id: 3 }));
+  expect(store.flow.keys.value).toEqual([]);
+});

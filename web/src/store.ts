@@ -1,0 +1,160 @@
+import { signal } from "@preact/signals";
+import type { Api } from "./api.ts";
+import type { AgentRow, Approval, Hive, HiveEvent, KeptState, Message, Question } from "./api_types.ts";
+import { Table } from "./table.ts";
+
+/** How many messages a page of the flow or the inbox has. */
+export const MESSAGE_PAGE = 50;
+
+export type Store = ReturnType<typeof createStore>;
+
+/** What the pages show: tables filled by `load`, then kept current by the events of the stream. */
+export function createStore(api: Api) {
+  const store = {
+    api,
+    hive: signal<Hive | null>(null),
+    loaded: signal(false),
+    /** Why the last load failed; empty when it did not. */
+    loadError: signal(""),
+    agents: new Table<string, AgentRow>((row) => row.name, compareAgents),
+    kept: new Table<string, KeptState>((row) => row.name, byName),
+    approvals: new Table<number, Approval>((row) => row.id, oldestFirst),
+    questions: new Table<number, Question>((row) => row.id, oldestFirst),
+    flow: new Table<number, Message>((row) => row.id, newestFirst),
+    inbox: new Table<number, Message>((row) => row.id, newestFirst),
+  };
+
+  let loading: Promise<void> | null = null;
+  let again = false;
+  const heldBack: (() => void)[] = [];
+
+  /**
+   * Fetches everything anew. Events that arrive meanwhile wait and are applied on top: an answer may be older than
+   * they are. A load asked for during a load runs after it. `gapless` says that the stream brings what was missed.
+   */
+  function load(gapless = false): Promise<void> {
+    if (loading !== null) {
+      again = true;
+      return loading;
+    }
+    loading = fetchAll(gapless).finally(() => {
+      loading = null;
+      for (const apply of heldBack.splice(0)) apply();
+      if (again) {
+        again = false;
+        void load();
+      }
+    });
+    return loading;
+  }
+
+  async function fetchAll(gapless: boolean): Promise<void> {
+    try {
+      const [hive, agents, kept, approvals, questions, flow, inbox] = await Promise.all([
+        api.hive(),
+        api.agents(),
+        api.kept(),
+        api.approvals(),
+        api.questions(),
+        api.messages({ limit: MESSAGE_PAGE }),
+        api.inbox({ limit: MESSAGE_PAGE }),
+      ]);
+      store.hive.value = hive;
+      store.agents.reset(agents);
+      store.kept.reset(kept);
+      resetOpen(store.approvals, approvals, (row) => row.status === "pending" || row.status === "approved");
+      resetOpen(store.questions, questions, (row) => row.status === "open");
+      joinPage(store.flow, flow, gapless);
+      joinPage(store.inbox, inbox, gapless);
+      store.loadError.value = "";
+      store.loaded.value = true;
+    } catch (error) {
+      store.loadError.value = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  function whenLoaded(apply: () => void): void {
+    if (loading === null) apply();
+    else heldBack.push(apply);
+  }
+
+  return {
+    ...store,
+    load,
+    /** An agent's row as the hive has it now. */
+    applyState: (row: AgentRow) => whenLoaded(() => store.agents.put(row)),
+    /** A fact from the feed. Names this page does not know change nothing. */
+    applyEvent: (event: HiveEvent) => whenLoaded(() => applyEvent(store, event)),
+  };
+}
+
+type Tables = Pick<Store, "api" | "agents" | "kept" | "approvals" | "questions" | "flow" | "inbox">;
+
+function applyEvent(tables: Tables, event: HiveEvent): void {
+  const noun = event.name.split(".", 1)[0];
+  if (noun === "message") applyMessage(tables, event);
+  else if (noun === "approval") tables.approvals.put(event.body.approval as Approval);
+  else if (noun === "question") tables.questions.put(event.body.question as Question);
+  else if (noun === "agent" && event.agent !== null) applyAgent(tables, event.name, event.agent);
+}
+
+function applyMessage(tables: Tables, event: HiveEvent): void {
+  if (event.name === "message.sent") {
+    const message = event.body.message as Message | undefined;
+    if (message === undefined) return; // replayed after it was purged
+    // A replayed event is older than the row: what is known already stays.
+    if (tables.flow.find(message.id) === undefined) tables.flow.put(message);
+    if (message.recipient === "operator" && tables.inbox.find(message.id) === undefined)
+      tables.inbox.put(message);
+    return;
+  }
+  const ids = (event.body.ids ?? []) as number[];
+  const change = { state: event.body.state as Message["state"] };
+  for (const id of ids) {
+    tables.flow.patch(id, change);
+    tables.inbox.patch(id, change);
+  }
+}
+
+function applyAgent(tables: Tables, name: string, agent: string): void {
+  if (name === "agent.destroyed" || name === "agent.purged") {
+    tables.agents.remove(agent);
+    tables.api.kept().then(
+      (rows) => tables.kept.reset(rows),
+      () => {}, // the next load brings it
+    );
+  } else if (name === "agent.spawned") {
+    tables.kept.remove(agent);
+  }
+}
+
+/**
+ * The open rows become exactly those fetched. Rows that ended while the page was open stay, to be read; rows that
+ * should be open but were not fetched ended unseen, so how is not known and they go.
+ */
+function resetOpen<T extends { id: number }>(
+  table: Table<number, T>,
+  rows: T[],
+  isOpen: (row: T) => boolean,
+) {
+  const fetched = new Set(rows.map((row) => row.id));
+  for (const id of table.keys.peek()) {
+    const row = table.find(id);
+    if (row !== undefined && isOpen(row) && !fetched.has(id)) table.remove(id);
+  }
+  table.put(...rows);
+}
+
+/** Adds the newest page. If it does not reach down to what is there, what is there goes: no silent gap. */
+function joinPage(table: Table<number, Message>, page: Message[], gapless: boolean): void {
+  const newest = table.keys.peek()[0];
+  const oldestFetched = page.at(-1)?.id;
+  const reaches = newest === undefined || oldestFetched === undefined || oldestFetched <= newest;
+  if (gapless || reaches || page.length < MESSAGE_PAGE) table.put(...page);
+  else table.reset(page);
+}
+
+const byName = (a: { name: string }, b: { name: string }) => a.name.localeCompare(b.name);
+const compareAgents = (a: AgentRow, b: AgentRow) => Number(b.manager) - Number(a.manager) || byName(a, b);
+const oldestFirst = (a: { id: number }, b: { id: number }) => a.id - b.id;
+const newestFirst = (a: { id: number }, b: { id: number }) => b.id - a.id;

@@ -1,0 +1,155 @@
+import type { ComponentChildren } from "preact";
+import { render } from "preact";
+import { act } from "preact/test-utils";
+import { createApi } from "../api.ts";
+import type { AgentRow, Approval, Message, Question } from "../api_types.ts";
+import { AppContext } from "../context.ts";
+import { createConnection } from "../live.ts";
+import { createStore } from "../store.ts";
+import { createToasts } from "../toasts.ts";
+
+const AT = "2026-11-20T12:00:00Z";
+const LATER = "2099-01-01T00:00:00Z";
+
+export const createAgent = (name: string, change: Partial<AgentRow> = {}): AgentRow => ({
+  name,
+  manager: name === "manager",
+  state: "idle",
+  reason: "",
+  since: AT,
+  driver: "bubblewrap",
+  model: "",
+  waiting: 0,
+  turns: 0,
+  last_outcome: "",
+  spawned_at: AT,
+  ...change,
+});
+
+export const createMessage = (id: number, change: Partial<Message> = {}): Message => ({
+  id,
+  sender: "alice",
+  kind: "peer",
+  recipient: "manager",
+  body: `message ${id}`,
+  sent_at: AT,
+  state: "queued",
+  deliveries: 0,
+  thread: null,
+  in_reply_to: null,
+  acked_at: null,
+  note: null,
+  ...change,
+});
+
+export const createApproval = (id: number, change: Partial<Approval> = {}): Approval => ({
+  id,
+  kind: "spawn",
+  agent: "researcher",
+  status: "pending",
+  requested_by: "manager",
+  description: "",
+  requested_at: AT,
+  resolved_at: null,
+  reason: null,
+  ...change,
+});
+
+export const createQuestion = (id: number, change: Partial<Question> = {}): Question => ({
+  id,
+  agent: "alice",
+  question: "which?",
+  options: [],
+  multi: false,
+  status: "open",
+  asked_at: AT,
+  expires_at: LATER,
+  answer: null,
+  resolved_at: null,
+  ...change,
+});
+
+export interface Call {
+  method: string;
+  path: string;
+  body: unknown;
+}
+
+/** A hive that answers from a table, `METHOD /path` to the answer or what makes it, and remembers what was asked. */
+export function createHive(answers: Record<string, unknown> = {}) {
+  const calls: Call[] = [];
+  const table: Record<string, unknown> = {
+    "GET /api/hive": {
+      version: "0",
+      rehearsal: false,
+      upstream: "",
+      credential: "none",
+      driver: "",
+      started_at: AT,
+    },
+    "GET /api/agents": [],
+    "GET /api/kept": [],
+    "GET /api/approvals": [],
+    "GET /api/questions": [],
+    "GET /api/messages": [],
+    "GET /api/inbox": [],
+    ...answers,
+  };
+  const answer = async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {
+    const url = new URL(String(input), "http://hive.test");
+    const method = init.method ?? "GET";
+    calls.push({
+      method,
+      path: url.pathname + url.search,
+      body: init.body ? JSON.parse(String(init.body)) : null,
+    });
+    const entry = table[`${method} ${url.pathname}`];
+    const found: unknown = typeof entry === "function" ? await entry(url, init) : entry;
+    if (found instanceof Response) return found;
+    if (found === undefined)
+      return Response.json(
+        { code: "not_found", message: "there is no such thing", hint: "" },
+        { status: 404 },
+      );
+    return found === null ? new Response(null, { status: 204 }) : Response.json(found);
+  };
+  return { answers: table, calls, fetch: answer as typeof fetch };
+}
+
+/** A store on a stand-in hive, and what a component needs around it. */
+export function createTestApp(answers: Record<string, unknown> = {}) {
+  const hive = createHive(answers);
+  const store = createStore(createApi({ fetch: hive.fetch }));
+  return { hive, store, toasts: createToasts(), connection: createConnection() };
+}
+
+/** Puts components into the document; `find` gets by test id and fails when there is none. */
+export function mount(app: ReturnType<typeof createTestApp>, children: ComponentChildren) {
+  const root = document.createElement("div");
+  document.body.replaceChildren(root);
+  act(() => render(<AppContext.Provider value={app}>{children}</AppContext.Provider>, root));
+  const query = <T extends HTMLElement>(testId: string) => root.querySelector<T>(`[data-testid="${testId}"]`);
+  return {
+    root,
+    query,
+    find<T extends HTMLElement = HTMLElement>(testId: string): T {
+      const element = query<T>(testId);
+      if (element === null) throw new Error(`nothing has the test id ${testId} in ${root.innerHTML}`);
+      return element;
+    },
+  };
+}
+
+/** Does something to the page and lets all that follows from it happen. */
+export async function settle(doIt: () => void = () => {}): Promise<void> {
+  await act(async () => {
+    doIt();
+    // Answers of the stand-in take a few turns of the event loop, never time.
+    for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setTimeout(resolve, 0));
+  });
+}
+
+export function type(field: HTMLInputElement | HTMLTextAreaElement, text: string): void {
+  field.value = text;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}

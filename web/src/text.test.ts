@@ -1,0 +1,33 @@
+import { expect, test } from "vitest";
+import { renderFirstLine, renderRest, renderSize, renderVisible } from "./text.ts";
+
+test("what reorders or hides text is written out", () => {
+  expect(renderVisible("a\u202eb\u2066c\u200bd\ufeffe\u00adf")).toBe(
+    "a⟨U+202E⟩b⟨U+2066⟩c⟨U+200B⟩d⟨U+FEFF⟩e⟨U+00AD⟩f",
+  );
+  expect(renderVisible("\u{e0041}\u{e0042}")).toBe("⟨U+E0041⟩⟨U+E0042⟩");
+  expect(renderVisible("\ud800 lone")).toBe("⟨U+D800⟩ lone");
+});
+
+test("control characters are written out, colours of a terminal are dropped", () => {
+  expect(renderVisible("\x1b[1;31mred\x1b[0m \x1b]52;c;AAAA\x07 \x9b2J \x00")).toBe(
+    "red ⟨U+001B⟩]52;c;AAAA⟨U+0007⟩ ⟨U+009B⟩2J ⟨U+0000⟩",
+  );
+});
+
+test("ordinary text of any script stays as it is", () => {
+  const text = "tab\there\nnew line, naïve, שלום, 日本語, 👩‍💻, می‌خواهم";
+  expect(renderVisible(text)).toBe(text);
+  expect(renderVisible("a\r\nb")).toBe("a\nb");
+});
+
+test("a first line is short and the rest is counted", () => {
+  expect(renderFirstLine("\n\n  one\ntwo")).toBe("one");
+  expect(renderFirstLine("x".repeat(500))).toHaveLength(160);
+  expect(renderRest("one\ntwo\nthree\n")).toBe("+2 lines");
+  expect(renderRest("one")).toBe("");
+});
+
+test("sizes are in units of 1024", () => {
+  expect([0, 1023, 1536, 73_400_320].map(renderSize)).toEqual(["0 B", "1023 B", "1.5 KiB", "70 MiB"]);
+});

@@ -1,0 +1,16 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  build: {
+    outDir: "../src/hyperhive/host/api/pages",
+    emptyOutDir: true,
+    // The pages run under `default-src 'self'`: nothing may be inlined as a data: address or an inline script.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    target: "es2022",
+  },
+  test: {
+    environment: "happy-dom",
+    include: ["src/**/*.test.{ts,tsx}"],
+  },
+});
