@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hyperhive.core.errors import InvalidInputError, NotFoundError, TooLargeError
-from hyperhive.core.messages import BODY_LIMIT_BYTES, DELIVERY_ATTEMPTS, MessageState
+from hyperhive.core.messages import BODY_LIMIT_BYTES, DELIVERY_ATTEMPTS, RECV_LIMIT_BYTES, MessageState
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.broker import Broker
 from hyperhive.host.feed import Feed
@@ -151,3 +151,14 @@ async def test_the_operator_reads_without_a_lease(broker: Broker) -> None:
     assert message.state is MessageState.ACKED
     with pytest.raises(NotFoundError):
         await broker.mark_read(999)
+
+
+async def test_one_answer_is_bounded_by_bytes_and_the_next_one_goes_on(broker: Broker) -> None:
+    bodies = ["x" * BODY_LIMIT_BYTES for _ in range(5)]
+    for body in bodies:
+        await broker.send("alice", "bob", body)
+    sizes: list[int] = []
+    while messages := (await broker.recv("bob", 1, 32, 0))[0]:
+        sizes.append(len(messages))
+        assert sum(len(message.body) for message in messages) <= RECV_LIMIT_BYTES
+    assert sizes == [2, 2, 1]

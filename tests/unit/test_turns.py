@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hyperhive.core.turns import TRANSITIONS, TurnOutcome, TurnState, classify_result, plan_retry_s
+from hyperhive.core.turns import TRANSITIONS, TurnOutcome, TurnState, classify_result, is_messages_fault, plan_retry_s
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "claude-events"
 
@@ -55,3 +55,23 @@ def test_retries_back_off_to_five_minutes() -> None:
 def test_every_state_may_go_offline_and_come_back() -> None:
     assert set(TRANSITIONS) == set(TurnState)
     assert all(TurnState.OFFLINE in follows for state, follows in TRANSITIONS.items() if state is not TurnState.OFFLINE)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "fault"),
+    [
+        ("api_error", 529, False),
+        ("api_error", 500, False),
+        ("api_error", None, False),
+        ("api_error", 429, False),
+        ("api_error", 400, True),
+        ("api_error", 413, True),
+        ("login", 401, False),
+        ("limit", 429, False),
+        ("prompt_too_long", 400, True),
+        ("crash", None, True),
+    ],
+)
+def test_an_outage_does_not_count_against_the_messages(outcome: str, status: int | None, fault: bool) -> None:
+    result = {"is_error": True, "terminal_reason": "api_error", "api_error_status": status}
+    assert is_messages_fault(TurnOutcome(outcome), result) is fault

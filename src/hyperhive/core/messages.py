@@ -13,6 +13,8 @@ BODY_LIMIT_BYTES = 64 * 1024
 # How long a `recv` may wait: calls that are silent for about 300 s get cut off by the CLI.
 RECV_WAIT_LIMIT_S = 180
 RECV_MAX_MESSAGES = 32
+# Of all bodies in one answer, but for the first: written as JSON they may grow sixfold, and a line has its limit.
+RECV_LIMIT_BYTES = 128 * 1024
 # After this many failed deliveries a message is dead: shown to the operator, not delivered again by itself.
 DELIVERY_ATTEMPTS = 5
 

@@ -76,6 +76,24 @@ def classify_result(result: Mapping[str, Any], cancelled: bool) -> TurnOutcome:
     return TurnOutcome.API_ERROR
 
 
+def is_messages_fault(outcome: TurnOutcome, result: Mapping[str, Any]) -> bool:
+    """Whether a failed turn counts against the messages it was given, `result` being claude's, if there is one.
+
+    A service that is down or overloaded says nothing about them: waiting through a night of it must not make them
+    dead. Refusing this very request does.
+    """
+    if outcome in {TurnOutcome.LOGIN, TurnOutcome.LIMIT}:
+        return False
+    if outcome is TurnOutcome.API_ERROR and result.get("terminal_reason") == "api_error":
+        status = result.get("api_error_status")
+        return isinstance(status, int) and 400 <= status < 500 and status not in _PASSING_STATUS
+    return True
+
+
+# Request timeout, conflict, too many requests: what the service itself asks to repeat.
+_PASSING_STATUS = frozenset({408, 409, 429})
+
+
 def plan_retry_s(failures: int) -> float:
     """Seconds to wait before the next turn after `failures` failed ones in a row: 2 s doubling up to 5 minutes."""
     return min(2.0 * 2 ** (failures - 1), 300.0) if failures > 0 else 0.0

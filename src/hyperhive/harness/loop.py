@@ -8,7 +8,14 @@ from typing import Any, NoReturn
 
 from hyperhive.core.errors import HiveError
 from hyperhive.core.messages import render_wake_prompt
-from hyperhive.core.turns import SETTLING_OUTCOMES, TurnOutcome, TurnState, classify_result, plan_retry_s
+from hyperhive.core.turns import (
+    SETTLING_OUTCOMES,
+    TurnOutcome,
+    TurnState,
+    classify_result,
+    is_messages_fault,
+    plan_retry_s,
+)
 from hyperhive.harness.engine_wire import RunTurnParams
 from hyperhive.harness.feed import Feed
 from hyperhive.harness.inbox import Delivery, Inbox
@@ -132,8 +139,8 @@ class TurnLoop:
             self._status.enter(TurnState.IDLE)
             await self._inbox.ack(self._link, ids)
         else:
-            failed = end.outcome not in _BLOCKED
-            self._failures += failed
+            failed = is_messages_fault(end.outcome, end.result or {})
+            self._failures += end.outcome not in _BLOCKED
             self._status.enter(*self._plan_pause(end)[:2])
             await self._inbox.requeue(self._link, ids, f"{end.outcome}: {end.reason}", failed=failed)
 

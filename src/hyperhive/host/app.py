@@ -5,14 +5,14 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from hyperhive import __version__
-from hyperhive.core.errors import ConflictError
+from hyperhive.core.errors import ConflictError, HiveError, StorageError
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots, decide_roots
 from hyperhive.host.agent_records import insert_agent
@@ -49,6 +49,7 @@ BIND_TRIES = 12
 BIND_WAIT_LIMIT_S = 2.0
 # Browsers hold their event stream open for good: what runs longer is cut off.
 CLOSE_TIMEOUT_S = 2.0
+BACKGROUND_RETRY_S = 1.0
 
 
 async def run(settings: Settings) -> None:
@@ -74,7 +75,8 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     await driver.prepare()
 
     feed = Feed()
-    store = Store(roots.database, "hive", feed.publish_events)
+    broken = asyncio.Event()
+    store = Store(roots.database, "hive", feed.publish_events, broken.set)
     stack.callback(store.close)
     telemetry = Store(roots.telemetry, "telemetry")
     stack.callback(telemetry.close)
@@ -129,13 +131,13 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         roster.live(name).turns, roster.live(name).last_outcome = summary.turns, summary.last_outcome
     await store.write(lambda tx: _ensure_manager(tx, agents.first_uid))
     await agents.reconcile()
-    await stack.enter_async_context(
-        _background(roster.tell_forever(), agents.watch_forever(), questions.expire_forever())
-    )
+    await stack.enter_async_context(_background(roster.tell_forever, agents.watch_forever, questions.expire_forever))
 
     print(f"dashboard: {await login_url(services)}", flush=True)
     log.info("hive.ready", version=__version__, port=port, driver=driver.name, data=str(roots.data))
-    await _first_of(stop, shutdown)
+    await _first_of(stop, shutdown, broken)
+    if broken.is_set():
+        raise StorageError("the disk failed: the hive ends rather than confirm what may be lost", "see the log")
     if shutdown.is_set():
         await agents.halt()
     log.info("hive.stopping", agents="stopped" if shutdown.is_set() else "left running")
@@ -180,9 +182,9 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _background(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Runs `works` for as long as the context lasts; one that fails is logged and ends the daemon's trust in it."""
-    tasks = [asyncio.create_task(_logged(work)) for work in works]
+async def _background(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
+    """Runs `works` for as long as the context lasts."""
+    tasks = [asyncio.create_task(_keep_running(work)) for work in works]
     try:
         yield
     finally:
@@ -191,13 +193,16 @@ async def _background(*works: Coroutine[Any, Any, None]) -> AsyncGenerator[None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception:
-        # Without it the hive would lie about what it watches: better to end and be started again.
-        log.exception("hive.background_failed", work=work.__qualname__)
-        os.kill(os.getpid(), signal.SIGTERM)
+async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A full disk or a failing driver passes: the work goes on. Anything else is a bug, and told as one."""
+    while True:
+        try:
+            await work()
+        except HiveError as error:
+            log.warning("hive.background_failed", work=work.__qualname__, message=error.message)
+        except Exception:
+            log.exception("hive.background_failed", work=work.__qualname__)
+        await asyncio.sleep(BACKGROUND_RETRY_S)
 
 
 async def _first_of(*events: asyncio.Event) -> None:

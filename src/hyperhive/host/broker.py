@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from hyperhive.core.errors import InvalidInputError, NotFoundError
 from hyperhive.core.events import Event, EventName
-from hyperhive.core.messages import DELIVERY_ATTEMPTS, Message, MessageState, parse_body
+from hyperhive.core.messages import DELIVERY_ATTEMPTS, RECV_LIMIT_BYTES, Message, MessageState, parse_body
 from hyperhive.core.names import OPERATOR, parse_recipient
 from hyperhive.host.present import show_message
 from hyperhive.host.store.rows import to_message
@@ -149,7 +149,13 @@ class Broker:
             return [], 0
 
         def lease(tx: Transaction) -> tuple[list[Message], int]:
-            rows = tx.list("lease_messages", recipient=recipient, generation=generation, max=max_messages)
+            rows = tx.list(
+                "lease_messages",
+                recipient=recipient,
+                generation=generation,
+                max=max_messages,
+                bytes=RECV_LIMIT_BYTES,
+            )
             messages = sorted((to_message(row) for row in rows), key=lambda message: message.id)
             _emit_state(tx, EventName.MESSAGE_LEASED, recipient, messages)
             return messages, count_queued(tx, recipient)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import structlog
 
+from hyperhive.core.errors import StorageError
 from hyperhive.host.settings import Credential
 from hyperhive.host.store.store import Store
 from hyperhive.host.usage import Usage, UsageReader
@@ -169,7 +170,7 @@ class Gateway:
     async def _record(self, exchange: _Exchange, usage: Usage) -> None:
         at_ms = int(time.time() * 1000)
         total_ms = exchange.elapsed_ms()
-        await self._telemetry.write(
+        record = self._telemetry.write(
             lambda tx: tx.list(
                 "insert_model_request",
                 agent=exchange.agent,
@@ -185,6 +186,11 @@ class Gateway:
                 cache_read_tokens=usage.cache_read_tokens,
             )
         )
+        try:
+            await record
+        except StorageError as error:
+            # The request was answered: a full disk must not undo that.
+            log.warning("gateway.not_recorded", agent=exchange.agent, message=error.message)
 
 
 async def _read_body(receive: Receive) -> bytes:

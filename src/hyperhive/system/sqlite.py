@@ -6,6 +6,7 @@ savepoint of its own, so that one that raises undoes only itself. Its caller hea
 
 import asyncio
 import contextlib
+import os
 import queue
 import sqlite3
 import threading
@@ -28,6 +29,8 @@ BUSY_TIMEOUT_S = 10
 def connect(path: Path, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Connection:
     """A connection in WAL mode that leaves transactions to the caller. Raises StorageError if it cannot be had."""
     try:
+        # Made first, for its owner only: what SQLite puts beside it takes the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         connection.execute("pragma journal_mode = wal")
@@ -35,7 +38,7 @@ def connect(path: Path, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Conne
         connection.execute("pragma foreign_keys = on")
         # Debian builds SQLite to overwrite what is deleted; that costs writes and protects nothing here.
         connection.execute("pragma secure_delete = off")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise StorageError(
             f"the database {path} cannot be opened: {error}",
             "is the disk full or the file damaged? move it aside or restore a backup",
@@ -80,8 +83,10 @@ class _Job(Generic[T]):
 class Writer:
     """The only connection that writes. Made and used on the event loop; its thread ends with `close`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, broken: Callable[[], None]) -> None:
+        """`broken` is called on the event loop once the disk failed: from then on every change is refused."""
         self._connection = connection
+        self._on_broken = broken
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._broken: str = ""
@@ -158,6 +163,7 @@ class Writer:
         if code == sqlite3.SQLITE_IOERR:
             # After a failed fsync the kernel may have dropped the pages: a retry could "succeed" without them.
             self._broken = f"the disk failed: {error}"
+            self._loop.call_soon_threadsafe(self._on_broken)
         hint = "free some space; nothing of this was stored" if code == sqlite3.SQLITE_FULL else "try again"
         return StorageError(f"the change could not be stored: {error}", hint)
 

@@ -1,5 +1,6 @@
 """/api/agents/{name}/transcript, /api/journal: what an agent did, and what its container wrote."""
 
+import codecs
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -31,6 +32,9 @@ def record_routes(services: Services) -> APIRouter:
     async def read_journal(name: Name, offset: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> Journal:
         """A piece of the container's captured log."""
         text, next_offset = await services.agents.read_log(name, offset, JOURNAL_PIECE_BYTES)
-        return Journal(text=text.decode("utf-8", "replace"), next_offset=next_offset)
+        # What is cut inside a character is left for the next piece.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        shown = decoder.decode(text)
+        return Journal(text=shown, next_offset=next_offset - len(decoder.getstate()[0]))
 
     return routes

@@ -70,13 +70,17 @@ class Store:
         path: Path,
         schema: Literal["hive", "telemetry"],
         publish: Callable[[Sequence[Event]], None] = lambda _: None,
+        broken: Callable[[], None] = lambda: None,
     ) -> None:
-        """Opens and migrates the file. Raises StorageError if it is damaged, newer than this program, or locked."""
+        """Opens and migrates the file. Raises StorageError if it is damaged, newer than this program, or locked.
+
+        `broken` is called on the event loop when the disk failed in a way after which nothing can be confirmed.
+        """
         # What is lost with the last second of telemetry is replayed by the harnesses.
         connection = connect(path, "FULL" if schema == "hive" else "NORMAL")
         _check_integrity(connection, path)
         migrate(connection, _MIGRATIONS / schema)
-        self._writer = Writer(connection)
+        self._writer = Writer(connection, broken)
         self._reader = Reader(path)
         self._publish = publish
 

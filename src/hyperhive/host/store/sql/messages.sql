@@ -10,11 +10,14 @@ select * from messages where sender = :sender and idempotency_key = :key;
 select * from messages where id = :id;
 
 -- name: lease_messages
--- In the order they were sent: what was requeued keeps its id and comes first.
+-- In the order they were sent: what was requeued keeps its id and comes first. At least one, then up to :bytes.
 update messages
 set state = 'leased', generation = :generation, deliveries = deliveries + 1
 where id in (
-    select id from messages where recipient = :recipient and state = 'queued' order by id limit :max
+    select id from (
+        select id, row_number() over (order by id) as nth, sum(length(cast(body as blob))) over (order by id) as total
+        from (select id, body from messages where recipient = :recipient and state = 'queued' order by id limit :max)
+    ) where nth = 1 or total <= :bytes
 )
 returning *;
 
