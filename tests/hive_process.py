@@ -25,6 +25,7 @@ class HiveProcess:
     data: Path
     flags: tuple[str, ...] = ("--rehearsal",)
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    python: tuple[str, ...] = (sys.executable,)
     port: int = 0
     login_url: str = ""
     process: "subprocess.Popen[str] | None" = None
@@ -39,13 +40,17 @@ class HiveProcess:
 
     @property
     def log(self) -> str:
-        return (self.data / "daemon.log").read_text() if (self.data / "daemon.log").exists() else ""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    @property
+    def log_file(self) -> Path:
+        """Beside the data folder, which is the daemon's to make."""
+        return self.data.with_name(f"{self.data.name}.log")
 
     def start(self) -> "HiveProcess":
         """Returns once the hive has printed its address."""
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "hyperhive.host.main", "--data", str(self.data), "--port", str(self.port)]
-        with (self.data / "daemon.log").open("a") as log:
+        command = [*self.python, "-m", "hyperhive.host.main", "--data", str(self.data), "--port", str(self.port)]
+        with self.log_file.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, *self.flags],
                 stdout=subprocess.PIPE,
@@ -151,7 +156,20 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30, hiv
 
 
 def end_hive(hive: HiveProcess) -> None:
-    """Ends daemon and containers, whatever the test left."""
+    """Ends daemon and containers, whatever the test left; fails if a process of a container is left then."""
     if hive.process is None or hive.process.poll() is not None:
         hive.start()
     hive.down()
+    wait_for(lambda: find_leftovers(hive) == [], "every container to be gone", timeout_s=10)
+
+
+def find_leftovers(hive: HiveProcess) -> list[int]:
+    """The processes that still have a folder of this hive mounted."""
+    found: list[int] = []
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            if f"{hive.run}/agents/" in mounts.read_text():
+                found.append(int(mounts.parent.name))
+        except OSError:
+            continue
+    return found

@@ -9,6 +9,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     target: "es2022",
   },
+  // The tests read the recordings that the Python tests have.
+  server: { fs: { allow: [".", "../tests/data"] } },
   test: {
     environment: "happy-dom",
     include: ["src/**/*.test.{ts,tsx}"],

@@ -189,7 +189,7 @@ async def start_fake_hive(data: Path) -> asyncio.subprocess.Process:
         "import sys, threading, pathlib, fake_hive\n"
         "over = threading.Event()\n"
         "with fake_hive.run_fake_hive(pathlib.Path(sys.argv[1])) as hive:\n"
-        "    hive.answers['POST /api/shutdown'] = lambda _: (over.set(), (202, None))[1]\n"
+        "    hive.answers['POST /api/shutdown'] = lambda _: (over.set(), (200, {'left_running': []}))[1]\n"
         "    print('ready', flush=True)\n"
         "    over.wait(60)\n"
         "    threading.Event().wait(0.5)\n"

@@ -26,6 +26,7 @@ export interface LiveOptions {
   onSignedOut: () => void;
   agent?: string;
   transcript?: TranscriptListener;
+  fetch?: typeof fetch;
 }
 
 export const createConnection = () => signal<Connection>({ state: "connecting", lastSeenAt: null });
@@ -43,6 +44,7 @@ export function startLive(options: LiveOptions): () => void {
   function open() {
     return openStream({
       url,
+      ...(options.fetch && { fetch: options.fetch }),
       onSignedOut: options.onSignedOut,
       onUp(resumed) {
         connection.value = { state: "up", lastSeenAt: Date.now() };

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hyperhive import __version__
-from hyperhive.cli.client import Client, Row, decide_own_roots, find_hive
+from hyperhive.cli.client import Client, Row, decide_own_roots, find_hive, parse_row
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.doctor import CheckStatus, check_machine, render_checks
 from hyperhive.cli.rendering import Screen, line_field, render_age
@@ -83,7 +83,10 @@ def down() -> None:
     """Stop the agents and the daemon."""
     hive = find_hive()
     daemon = hive.find_daemon()
-    hive.post("/api/shutdown")
+    answer = parse_row(Client(hive.roots, timeout_s=DOWN_TIMEOUT_S).post("/api/shutdown"))
+    if answer.get("left_running"):
+        names = ", ".join(str(name) for name in answer["left_running"])
+        raise UnavailableError(f"the hive ends, but these still run: {names}", "see the daemon's log, and `ps`")
     if daemon is None:
         show("the hive is stopping")
     elif asyncio.run(wait_gone(daemon, DOWN_TIMEOUT_S)):

@@ -66,7 +66,7 @@ class Agents:
         self._connected: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled: Settled | None = None
-        self._halting = False
+        self._halting = asyncio.Event()
         # Only root can give each agent a uid of its own.
         self.first_uid = FIRST_UID if os.geteuid() == 0 else None
 
@@ -211,15 +211,18 @@ class Agents:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             for record in await self._list():
-                if not self._locks[record.name].locked() and not self._halting:
+                if not self._locks[record.name].locked() and not self._halting.is_set():
                     await self._look(record)
 
-    async def halt(self) -> None:
-        """Stops every container for as long as the daemon is down; they start again with it."""
-        self._halting = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*(self._halt_one(record) for record in await self._list()))
+    async def halt(self) -> list[str]:
+        """Stops every container for as long as the daemon is down; they start again with it.
+
+        Returns the agents whose containers could not be stopped.
+        """
+        self._halting.set()
+        records = await self._list()
+        stopped = await asyncio.gather(*(self._halt_one(record) for record in records))
+        return [record.name for record, done in zip(records, stopped, strict=True) if not done]
 
     def converge_soon(self, name: str) -> None:
         self._soon(self._converge(name))
@@ -246,6 +249,8 @@ class Agents:
 
     async def _converge(self, name: str) -> None:
         async with self._locks[name]:
+            if self._halting.is_set():
+                return
             record = await self._get(name)
             live = self._roster.live(name)
             live.observation = await self._driver.observe(container_name(name))
@@ -273,8 +278,7 @@ class Agents:
         try:
             async with self._starts:
                 await self._start_container(record)
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._connected[record.name].wait()
+            await self._wait_connected(record.name)
         except TimeoutError:
             failure = f"its harness did not connect within {CONNECT_TIMEOUT_S:g} s: see its log"
         except DriverError as error:
@@ -284,11 +288,22 @@ class Agents:
         finally:
             live.phase = Phase.NONE
             live.observation = await self._driver.observe(container_name(record.name))
+        if self._halting.is_set():
+            return
         if failure:
             await self._driver.stop(container_name(record.name), STOP_TIMEOUT_S)
             live.observation = await self._driver.observe(container_name(record.name))
         await self._store.write(lambda tx: mark_started(tx, record.name, failure))
         await self._settle(record.name, failure)
+
+    async def _wait_connected(self, name: str) -> None:
+        """Waits for the harness, or for the hive to go down. Raises TimeoutError."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._connected[name], self._halting)]
+        done, pending = await asyncio.wait(waits, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+        if not done:
+            raise TimeoutError
 
     async def _start_container(self, record: AgentRecord) -> None:
         generation = await self._store.write(lambda tx: tx.get("begin_generation", name=record.name)["generation"])
@@ -344,11 +359,16 @@ class Agents:
         await asyncio.sleep(delay_s)
         await self._converge(name)
 
-    async def _halt_one(self, record: AgentRecord) -> None:
+    async def _halt_one(self, record: AgentRecord) -> bool:
         async with self._locks[record.name]:
             self._roster.live(record.name).phase = Phase.STOPPING
             self._roster.changed(record.name)
-            await self._driver.stop(container_name(record.name), STOP_TIMEOUT_S)
+            try:
+                await self._driver.stop(container_name(record.name), STOP_TIMEOUT_S)
+            except DriverError as error:
+                log.warning("agents.not_stopped", agent=record.name, message=error.message)
+                return False
+            return True
 
     def _soon(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guard(work))

@@ -138,8 +138,6 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     await _first_of(stop, shutdown, broken)
     if broken.is_set():
         raise StorageError("the disk failed: the hive ends rather than confirm what may be lost", "see the log")
-    if shutdown.is_set():
-        await agents.halt()
     log.info("hive.stopping", agents="stopped" if shutdown.is_set() else "left running")
 
 

@@ -161,3 +161,9 @@ class LoginLink(Model):
     """A dashboard address that opens one operator session, once."""
 
     url: str
+
+
+class Shutdown(Model):
+    """What became of `hive down`: the agents whose containers could not be stopped, none if all went well."""
+
+    left_running: list[str]

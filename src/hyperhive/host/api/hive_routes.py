@@ -9,7 +9,7 @@ from hyperhive.core.errors import RefusedError
 from hyperhive.host.api.guard import cookie_name, read_cookie
 from hyperhive.host.api.services import Services
 from hyperhive.host.sessions import SESSION_LIFETIME
-from hyperhive.wire.operator import Hive, LoginLink
+from hyperhive.wire.operator import Hive, LoginLink, Shutdown
 
 
 def hive_routes(services: Services) -> APIRouter:
@@ -32,11 +32,12 @@ def hive_routes(services: Services) -> APIRouter:
         """An address that opens one operator session. Only over the daemon's own socket."""
         return LoginLink(url=await login_url(services))
 
-    @routes.post("/api/shutdown", status_code=202)
-    async def shut_down() -> Response:
-        """Stops all agents and the daemon. Only over the daemon's own socket."""
+    @routes.post("/api/shutdown")
+    async def shut_down() -> Shutdown:
+        """Stops all agents, then the daemon. Only over the daemon's own socket."""
+        left_running = await services.agents.halt()
         services.shutdown.set()
-        return Response(status_code=202)
+        return Shutdown(left_running=left_running)
 
     @routes.get("/login", include_in_schema=False)
     async def log_in(token: str = "") -> Response:
