@@ -249,5 +249,6 @@ def count_queued(view: View, recipient: str) -> int:
 
 def _emit_state(tx: Transaction, name: EventName, recipient: str, messages: Sequence[Message]) -> None:
     if messages:
-        body = {"ids": [message.id for message in messages], "state": messages[0].state.value}
+        first = messages[0]
+        body = {"ids": [message.id for message in messages], "state": first.state.value, "note": first.note}
         tx.emit(name, recipient, body)

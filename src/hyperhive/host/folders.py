@@ -2,13 +2,17 @@
 
 import asyncio
 import os
-import shutil
 from pathlib import Path
 
+from hyperhive.core.errors import StorageError
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots
 from hyperhive.host.store.rows import AgentRecord
 from hyperhive.system.files import folder_size_bytes
+from hyperhive.system.process import ProcessError, run
+
+# Millions of small files take minutes.
+REMOVE_TIMEOUT_S = 900.0
 
 
 async def make_folders(roots: Roots, record: AgentRecord, manager_uid: int | None) -> None:
@@ -38,7 +42,14 @@ async def measure(roots: Roots, name: str) -> int:
 
 
 async def remove(roots: Roots, name: str) -> None:
-    """Removes all of an agent's folders. Links in them are removed, never followed."""
-    for folder in (roots.agent_folder(name), roots.proposed_folder / name, roots.agent_sockets_folder(name)):
-        if folder.exists():
-            await asyncio.to_thread(shutil.rmtree, folder)
+    """Removes all of an agent's folders. Links in them are removed, never followed.
+
+    By `rm`, which an agent cannot stop with folders nested deeper than Python's recursion goes. Raises StorageError.
+    """
+    folders = (roots.agent_folder(name), roots.proposed_folder / name, roots.agent_sockets_folder(name))
+    try:
+        done = await run(["rm", "-rf", "--", *map(str, folders)], timeout_s=REMOVE_TIMEOUT_S)
+    except ProcessError as error:
+        raise StorageError(f"the folders of {name} could not be removed: {error}", "purge it again") from error
+    if not done.ok:
+        raise StorageError(f"the folders of {name} could not be removed: {done.error_text}", "purge it again")
