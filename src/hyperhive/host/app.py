@@ -135,6 +135,8 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
 
     print(f"dashboard: {await login_url(services)}", flush=True)
     log.info("hive.ready", version=__version__, port=port, driver=driver.name, data=str(roots.data))
+    if credential is None:
+        log.warning("hive.no_credential", hint="agents cannot reach a model: set ANTHROPIC_API_KEY, see `hive doctor`")
     await _first_of(stop, shutdown, broken)
     if broken.is_set():
         raise StorageError("the disk failed: the hive ends rather than confirm what may be lost", "see the log")
