@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # include/uapi/linux/openat2.h; the system call has this number on every architecture.
@@ -35,17 +35,20 @@ class _OpenHow(ctypes.Structure):
 def open_beneath(folder: Path, relative: str) -> int:
     """A read-only handle of the regular file `relative` in `folder`, with no link followed on the way.
 
-    Raises OSError: ELOOP for a link, EXDEV for a way out, ENOENT, and EINVAL for anything but a plain file with
-    one name (a hard link may be somebody else's file).
+    Raises OSError: ELOOP for a link, EXDEV for a way out, ENOENT, EAGAIN for a file that somebody has a lease on,
+    and EINVAL for what cannot be a path and for anything but a plain file of the folder's owner with one name (a
+    hard link may be somebody else's file; where owners do not tell them apart, only mounts keep it out for certain:
+    there are no links from one to another).
     """
-    with _opened(folder) as root:
-        # A FIFO would block an open without O_NONBLOCK for ever.
-        handle = _openat2(root, os.fsencode(relative), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        os.close(handle)
-        raise OSError(errno.EINVAL, "not a plain file", relative)
-    return handle
+    with _opened(folder) as root, _closing(_openat2(root, _encode(relative), os.O_PATH)) as found:
+        status = os.fstat(found)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise OSError(errno.EINVAL, "not a plain file", relative)
+        # The number of names is only true for this moment: one that was a hard link may just have been removed.
+        if status.st_uid != os.fstat(root).st_uid:
+            raise OSError(errno.EINVAL, "not the file of the folder's owner", relative)
+        # Only now, as opening a device or a FIFO has effects; and not to wait for whoever has a lease on the file.
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def read_beneath(folder: Path, relative: str, limit_bytes: int) -> bytes:
@@ -116,13 +119,27 @@ def free_beginning(handle: int, keep_bytes: int) -> None:
         os.ftruncate(handle, 0)
 
 
+def _opened(folder: Path, flags: int = os.O_PATH) -> contextlib.AbstractContextManager[int]:
+    return _closing(os.open(folder, flags | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
+
+
 @contextlib.contextmanager
-def _opened(folder: Path, flags: int = os.O_PATH) -> Iterator[int]:
-    handle = os.open(folder, flags | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def _closing(handle: int) -> Generator[int]:
     try:
         yield handle
     finally:
         os.close(handle)
+
+
+def _encode(relative: str) -> bytes:
+    try:
+        encoded = os.fsencode(relative)
+    except ValueError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        # The kernel would take what is before it for the whole path.
+        raise OSError(errno.EINVAL, "not a path", relative)
+    return encoded
 
 
 def _openat2(root: int, relative: bytes, flags: int) -> int:

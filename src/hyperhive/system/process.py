@@ -46,33 +46,59 @@ async def run(
 ) -> Completed:
     """Runs `argv` to its end and returns status and output (each cut at `OUTPUT_LIMIT_BYTES`).
 
-    Raises ProcessError if it cannot be started or is not done within `timeout_s`; it and its children (they share
-    a process group of their own) are then killed.
+    It is at its end when nobody can say more: what it left in the background must have ended or closed its output.
+    Raises ProcessError if it cannot be started or is not done within `timeout_s`; it is then killed with its
+    children (they share a process group of its own), unless it has ended itself.
     """
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=env,
-            cwd=cwd,
-            pass_fds=pass_fds,
-            start_new_session=True,
+        transport, output = await loop.subprocess_exec(
+            _Output, *argv, env=env, cwd=cwd, pass_fds=pass_fds, start_new_session=True
         )
     except OSError as error:
         raise ProcessError(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
+        feed = transport.get_pipe_transport(0)
+        assert isinstance(feed, asyncio.WriteTransport)
+        feed.write(stdin)
+        feed.write_eof()
         async with asyncio.timeout(timeout_s):
-            stdout, stderr = await process.communicate(stdin)
+            await output.complete.wait()
     except TimeoutError as error:
         raise ProcessError(f"{argv[0]} did not end within {timeout_s:g} s") from error
     finally:
-        if process.returncode is None:
+        if not output.ended.is_set():
+            # Not later: once it is gone, its number may be that of another group.
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    return Completed(tuple(argv), process.returncode or 0, stdout[:OUTPUT_LIMIT_BYTES], stderr[:OUTPUT_LIMIT_BYTES])
+                os.killpg(transport.get_pid(), signal.SIGKILL)
+            await output.ended.wait()
+        # The pipes may be held by processes that it left in the background: nobody listens to them any more.
+        transport.close()
+        await output.complete.wait()
+    status = transport.get_returncode() or 0
+    return Completed(tuple(argv), status, bytes(output.pieces[1]), bytes(output.pieces[2]))
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """Keeps the beginning of what a program says; the rest is read, too, so that it need not wait, and dropped.
+
+    `ended` is set when the program has ended, `complete` when nothing more can come from its children either.
+    """
+
+    def __init__(self) -> None:
+        self.pieces = {1: bytearray(), 2: bytearray()}
+        self.ended = asyncio.Event()
+        self.complete = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        kept = self.pieces[fd]
+        kept += data[: OUTPUT_LIMIT_BYTES - len(kept)]
+
+    def process_exited(self) -> None:
+        self.ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.complete.set()
 
 
 async def start_detached(

@@ -1,8 +1,9 @@
 """The bubblewrap driver: containers on any Linux, as root or not, without a daemon of their own.
 
-A container is a chain of processes, each of which dies with the one before: a `setsid` that only waits, as root a
-bubblewrap that prepares files, the bubblewrap that watches, the first process of the pid namespace, the command.
-The kernel ends all of a pid namespace with its first process. None of them is the daemon's child.
+A container is a chain of processes: a `setsid` that only waits, as root a bubblewrap that prepares files, the
+bubblewrap that watches, the first process of the pid namespace, the command. That first process dies with the one
+that watches, which ends with the command; and the kernel ends all of a pid namespace with its first process. None of
+them is the daemon's child.
 
 What must be known of a container is in its folder `<containers>/<name>/`: `container.json` (our record), `report`
 (bubblewrap's), `log`, and the `etc` that it sees. A restarted daemon reads it all from there.
@@ -27,6 +28,7 @@ from hyperhive.host.drivers import enter
 from hyperhive.host.drivers.container_log import ContainerLog
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, DriverError, Observation
 from hyperhive.host.drivers.sandbox import ACCOUNT_FILES, Sandbox, check_mounts, observe_machine, plan_sandbox
+from hyperhive.host.drivers.seccomp import render_filter
 from hyperhive.host.drivers.userns import explain_refusal
 from hyperhive.system.clock import now
 from hyperhive.system.files import write_atomically
@@ -133,8 +135,9 @@ class BubblewrapDriver:
         # Looked at before the report is: what has ended by then has reported.
         init = self._find_init(name, record)
         code = self._read_report(name).get("exit-code")
-        if init is not None and code is None:
-            return Observation(ContainerState.RUNNING, pid=init.pid, started_at=started_at)
+        if init is not None:
+            reason = "" if code is None else f"{_explain_end(code)}, other processes are left"
+            return Observation(ContainerState.RUNNING, init.pid, started_at, code, reason)
         state = ContainerState.STOPPED if record.stop_asked else ContainerState.EXITED
         reason = _explain_end(code) if record.boot_id == self._boot_id else "the machine was started anew"
         return Observation(state, started_at=started_at, exit_code=code, reason=reason)
@@ -145,7 +148,8 @@ class BubblewrapDriver:
             raise DriverError(f"the container {spec.name} was not created", "create it first")
         self._check_uid(spec)
         check_mounts(spec.mounts)
-        if (await self.observe(spec.name)).state is ContainerState.RUNNING:
+        seen = await self.observe(spec.name)
+        if seen.state is ContainerState.RUNNING and seen.exit_code is None:
             return
         # What an agent has kept alive of the last one must not meet the next.
         await self._end(spec.name, record, 0)
@@ -165,11 +169,18 @@ class BubblewrapDriver:
         record = self._load(name)
         if record is None or record.started_at is None:
             return
-        self._save(name, replace(record, stop_asked=True))
-        await self._end(name, record, timeout_s)
+        try:
+            self._save(name, replace(record, stop_asked=True))
+        finally:
+            # Also when the disk is full.
+            await self._end(name, record, timeout_s)
 
     async def destroy(self, name: str) -> None:
-        await self.stop(name, DESTROY_TIMEOUT_S)
+        try:
+            await self.stop(name, DESTROY_TIMEOUT_S)
+        except DriverError:
+            # Without a record that can be read, bubblewrap's report still says what to end.
+            await self._end(name, _Record({}, "/", None, None, self._boot_id, now().isoformat()), DESTROY_TIMEOUT_S)
         try:
             shutil.rmtree(self._container(name))
         except FileNotFoundError:
@@ -184,7 +195,7 @@ class BubblewrapDriver:
             raise DriverError(f"{name} does not run", "start it first")
         uid = os.geteuid() if record.uid is None else record.uid
         program = [sys.executable, "-I", "-S", enter.__file__]
-        place = [str(init.pid), str(uid), str(self._container(name) / "container.json")]
+        place = [str(init.pid), str(uid), str(self._container(name) / "container.json"), _render_filter().hex()]
         done = await _run([*program, *place, "--", *command], timeout_s)
         if done.status == enter.CANNOT_ENTER and done.stderr.startswith(enter.COMPLAINT.encode()):
             raise DriverError(f"{name} cannot be entered: {done.error_text}", "it may just have ended")
@@ -207,21 +218,24 @@ class BubblewrapDriver:
         log.shorten()
         said_before = log.size_bytes()
         with contextlib.ExitStack() as handles:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-            report = _keep(handles, os.open(folder / "report", flags | os.O_CLOEXEC, 0o600))
-            ended, alive = (_keep(handles, handle) for handle in os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
-            sandbox = plan_sandbox(
-                spec,
-                observe_machine(),
-                folder / "etc",
-                status_fd=report,
-                alive_fd=alive,
-                as_root=self._as_root,
-            )
-            documents, argv = _render_argv(sandbox, spec.uid, spec.command, handles)
-            output = _keep(handles, log.open_for_writing(spec.uid))
-            await start_detached(argv, output=output, pass_fds=(report, alive, *documents), env=_ENVIRONMENT)
-            os.close(alive)
+            ended, alive = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            _keep(handles, ended)
+            with contextlib.ExitStack() as given:
+                _keep(given, alive)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+                report = _keep(given, os.open(folder / "report", flags, 0o600))
+                sandbox = plan_sandbox(
+                    spec,
+                    observe_machine(),
+                    folder / "etc",
+                    status_fd=report,
+                    alive_fd=alive,
+                    as_root=self._as_root,
+                )
+                documents, argv = _render_argv(sandbox, spec.uid, spec.command, given)
+                output = _keep(given, log.open_for_writing(spec.uid))
+                passed = (report, alive, *documents)
+                await start_detached(argv, output=output, pass_fds=passed, env=_ENVIRONMENT)
             return await self._wait_executed(spec.name, ended, said_before)
 
     async def _wait_executed(self, name: str, ended: int, said_before: int) -> ProcessId:
@@ -246,7 +260,8 @@ class BubblewrapDriver:
                         return ProcessId(report["child-pid"], 0)
                     if is_over:
                         raise DriverError(f"{name} cannot be started: {self._log(name).last_line(said_before)}")
-                    await asyncio.wait([asyncio.ensure_future(over.wait())], timeout=_POLL_S)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(over.wait(), _POLL_S)
         except TimeoutError as error:
             raise DriverError(f"{name} did not start within {START_TIMEOUT_S:g} s", "see its log") from error
         finally:
@@ -351,7 +366,9 @@ class BubblewrapDriver:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DriverError(f"the record of {name} cannot be read: {error}", "destroy it and make it anew") from error
+            raise DriverError(
+                f"the record of {name} cannot be read: {error!r}", "destroy it and make it anew"
+            ) from error
 
     def _save(self, name: str, record: _Record) -> None:
         path = self._container(name) / "container.json"
@@ -365,32 +382,38 @@ def _render_argv(
     sandbox: Sandbox, uid: int | None, command: Sequence[str], handles: contextlib.ExitStack
 ) -> tuple[list[int], list[str]]:
     """The handles to pass on, and the argv. What the sandbox is made of is in the former: anyone can read an argv."""
-    inner = _keep(handles, _make_document(sandbox.arguments))
+    denied = _keep(handles, _make_document(_render_filter()))
+    isolated = _render_document(("--seccomp", str(denied), *sandbox.arguments))
+    inner = _keep(handles, _make_document(isolated))
     argv = ["bwrap", "--args", str(inner), "--", *command]
     if sandbox.prepare is None:
-        return [inner], argv
-    outer = _keep(handles, _make_document(sandbox.prepare))
+        return [denied, inner], argv
+    outer = _keep(handles, _make_document(_render_document(sandbox.prepare)))
     drop = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
-    return [inner, outer], ["bwrap", "--args", str(outer), "--", *drop, *argv]
+    return [denied, inner, outer], ["bwrap", "--args", str(outer), "--", *drop, *argv]
 
 
-def _make_document(arguments: Sequence[str]) -> int:
-    """A file in memory as bubblewrap reads its arguments. Raises OSError."""
-    handle = os.memfd_create("arguments")
+def _render_filter() -> bytes:
+    return render_filter(os.uname().machine)
+
+
+def _render_document(arguments: Sequence[str]) -> bytes:
+    """Arguments as bubblewrap reads them from a file."""
+    return b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
+
+
+def _make_document(content: bytes) -> int:
+    """A file in memory, to be read from its beginning. Raises OSError."""
+    handle = os.memfd_create("document")
     with os.fdopen(os.dup(handle), "wb") as file:
-        file.write(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
+        file.write(content)
     os.lseek(handle, 0, os.SEEK_SET)
     return handle
 
 
 def _keep(handles: contextlib.ExitStack, handle: int) -> int:
-    """Has `handle` closed with `handles`, if it is not by then."""
-
-    def close() -> None:
-        with contextlib.suppress(OSError):
-            os.close(handle)
-
-    handles.callback(close)
+    """Has `handle` closed with `handles`."""
+    handles.callback(os.close, handle)
     return handle
 
 

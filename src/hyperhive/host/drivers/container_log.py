@@ -1,4 +1,4 @@
-"""What a container says on standard output and error: a file that grows at its end and is given back at its beginning."""
+"""What a container says on standard output and error: a file that grows at its end and gives back its beginning."""
 
 import os
 from dataclasses import dataclass

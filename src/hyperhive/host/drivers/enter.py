@@ -1,7 +1,8 @@
-"""Runs a command inside a running container: `python -I -S enter.py PID UID RECORD -- COMMAND…`.
+"""Runs a command inside a running container: `python -I -S enter.py PID UID RECORD FILTER -- COMMAND…`.
 
 PID is a process in the container, UID the container's on the host; RECORD is a JSON file with the `environment`
-and the `working_folder` of the command, which may hold what no process table should show.
+and the `working_folder` of the command, which may hold what no process table should show. FILTER is the container's
+filter of system calls, as hexadecimal digits.
 
 bubblewrap nests two user namespaces: the outer owns all other namespaces, the inner is where the agent's processes
 live. nsenter knows no order for that: so the outer is joined first, then what it owns, then the inner. All of it
@@ -25,8 +26,12 @@ _OWNED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 # include/uapi/linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
+# include/uapi/linux/seccomp.h, filter.h
+_SECCOMP_MODE_FILTER = 2
+_INSTRUCTION_BYTES = 8
 # Above the highest capability of any kernel; one that it does not know is EINVAL.
 _CAPABILITIES = 64
 
@@ -38,9 +43,13 @@ NOT_EXECUTED = 127
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
 def main(arguments: list[str]) -> int:
     """The exit status of the command; 128 + N if signal N ended it."""
-    pid, uid, record_path, separator, *command = arguments
+    pid, uid, record_path, denied, separator, *command = arguments
     assert separator == "--"
     try:
         record = json.loads(Path(record_path).read_bytes())
@@ -51,7 +60,7 @@ def main(arguments: list[str]) -> int:
     # A pid namespace is entered by the next child.
     child = os.fork()
     if child == 0:
-        _become(command, record)
+        _become(command, record, bytes.fromhex(denied))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
@@ -74,24 +83,30 @@ def _join(pid: int, uid: int) -> None:
         os.close(handle)
 
 
-def _become(command: list[str], record: dict[str, Any]) -> None:
+def _become(command: list[str], record: dict[str, Any], denied: bytes) -> None:
     try:
         # Not to outlive the one who asked.
         _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
         for capability in range(_CAPABILITIES):
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
         _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        _deny(denied)
         # Python ignores them; programs rely on them.
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.chdir(record["working_folder"])
         # execvpe looks along the PATH of the given environment.
-        os.execvpe(command[0], command, record["environment"])
+        os.execvpe(command[0], command, record["environment"])  # noqa: S606 - to start it is what this is for
     except OSError as error:
         with contextlib.suppress(OSError):
             os.write(2, f"enter: {command[0]}: {error.strerror}\n".encode())
     finally:
         os._exit(NOT_EXECUTED)
+
+
+def _deny(denied: bytes) -> None:
+    program = _Program(len(denied) // _INSTRUCTION_BYTES, denied)
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
 
 
 def _check(result: int) -> None:

@@ -154,7 +154,7 @@ def _render_preparation(mounts: Sequence[Mount], links: Sequence[tuple[str, Path
     # The host's own proc: the kernel lets the inner bubblewrap mount another only where it sees a whole one.
     # It is hidden below that one, and cannot be uncovered without a capability.
     system = ["--dev-bind", "/proc", "/proc", "--dev", "/dev"]
-    return ["--die-with-parent", *scratch, *_render_mounts(mounts, links), *system, "--remount-ro", "/"]
+    return [*scratch, *_render_mounts(mounts, links), *system, "--remount-ro", "/"]
 
 
 def _render_isolation(spec: ContainerSpec, status_fd: int, alive_fd: int) -> list[str]:

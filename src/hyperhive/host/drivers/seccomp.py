@@ -1,0 +1,59 @@
+"""The system calls that no container has, as a filter for the kernel: what namespaces do not separate.
+
+Above all the kernel's keyrings: a process inherits its session's, and with it whatever secrets the operator's own
+session keeps there. The rest is what a sandbox can do without and kernel bugs are most often reached through.
+"""
+
+import errno
+import struct
+
+from hyperhive.host.drivers.protocol import DriverError
+
+# Numbers on x86-64, and on the processors that came after the kernel's one list for all: arch/x86/entry/syscalls/
+# syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+_DENIED = {
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "perf_event_open": (298, 241),
+    "bpf": (321, 280),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+}
+# What the kernel calls a processor (include/uapi/linux/audit.h), and which of the two numbers is its own.
+_PROCESSORS = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1), "riscv64": (0xC00000F3, 1)}
+# Calls of the x32 kind have this bit and the same numbers otherwise.
+_X32_BIT = 0x40000000
+
+# include/uapi/linux/seccomp.h and bpf_common.h: where the call's number and processor are, and what to do with them.
+_NUMBER_OFFSET, _PROCESSOR_OFFSET = 0, 4
+_LOAD, _IF_EQUAL, _IF_ABOVE, _RETURN = 0x20, 0x15, 0x35, 0x06
+_ALLOW, _FAIL = 0x7FFF0000, 0x00050000
+
+
+def render_filter(machine: str) -> bytes:
+    """The filter for a processor as `os.uname` calls it: a denied call fails as on a kernel that has it not.
+
+    So do all calls of another processor's kind, such as those of 32-bit programs: their numbers are others.
+    Raises DriverError for a processor whose numbers are not known here.
+    """
+    if machine not in _PROCESSORS:
+        raise DriverError(f"sandboxes are not known to hold on a {machine}", f"they are on: {', '.join(_PROCESSORS)}")
+    processor, column = _PROCESSORS[machine]
+    denied = sorted(numbers[column] for numbers in _DENIED.values())
+    # A jump counts the instructions that it skips: to the last but one, which allows, or to the last.
+    length = len(denied)
+    program = [
+        _instruction(_LOAD, _PROCESSOR_OFFSET),
+        _instruction(_IF_EQUAL, processor, otherwise=length + 3),
+        _instruction(_LOAD, _NUMBER_OFFSET),
+        _instruction(_IF_ABOVE, _X32_BIT, then=length + 1),
+        *(_instruction(_IF_EQUAL, number, then=length - place) for place, number in enumerate(denied)),
+        _instruction(_RETURN, _ALLOW),
+        _instruction(_RETURN, _FAIL | errno.ENOSYS),
+    ]
+    return b"".join(program)
+
+
+def _instruction(code: int, operand: int, then: int = 0, otherwise: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, then, otherwise, operand)

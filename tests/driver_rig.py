@@ -1,0 +1,134 @@
+"""A driver under test, with folders for containers to mount: what the checks of drivers are written with.
+
+Nothing but the standard library and the program itself: unprivileged, it runs with the system's Python.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Driver, Mount, Observation
+
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/agent", "LANG": "C.UTF-8"}
+# Systemd documents this range as unused by anything it allocates.
+FIRST_UID = 1_900_000_100
+NAMES = ("alice", "bob")
+DEADLINE_S = 15.0
+
+Wrap = Callable[[Driver], Driver]
+
+
+@dataclass
+class Rig:
+    """`driver` is the one under test; `another` is what a restarted daemon would have."""
+
+    folder: Path
+    driver: Driver
+    another: Driver
+    uids: Mapping[str, int | None]
+    sockets: list[Any] = field(default_factory=list[Any])
+
+    def state(self, name: str = "alice") -> Path:
+        """What the container sees as /state."""
+        return self._owned(name, "state")
+
+    def hive(self, name: str = "alice") -> Path:
+        """What the container sees as /run/hive, read-only."""
+        return self._owned(name, "hive")
+
+    def uid_outside(self, name: str = "alice") -> int:
+        uid = self.uids[name]
+        return os.geteuid() if uid is None else uid
+
+    def spec(self, *command: str, name: str = "alice", environment: Mapping[str, str] = ENVIRONMENT) -> ContainerSpec:
+        mounts = (
+            Mount(self.state(name), Path("/state"), writable=True),
+            Mount(self._owned(name, "claude"), Path("/home/agent/.claude"), writable=True),
+            Mount(self.hive(name), Path("/run/hive")),
+        )
+        return ContainerSpec(name, command, environment, mounts, self.uids[name])
+
+    async def run(self, script: str, name: str = "alice") -> ContainerSpec:
+        """Makes and starts a container whose command is `script` for sh."""
+        spec = self.spec("sh", "-c", script, name=name)
+        await self.driver.create(spec)
+        await self.driver.start(spec)
+        return spec
+
+    async def run_to_end(self, script: str, name: str = "alice") -> str:
+        """Runs `script` and returns all that the container said."""
+        await self.run(script, name)
+        await self.wait_state(ContainerState.EXITED, name)
+        return await self.log(name)
+
+    async def log(self, name: str = "alice") -> str:
+        text, _ = await self.driver.logs(name, 0, 1024 * 1024)
+        return text.decode()
+
+    async def ask(self, *command: str, name: str = "alice") -> str:
+        """Standard output of a command run inside, which has to succeed."""
+        done = await self.driver.exec(name, command, DEADLINE_S)
+        assert done.ok, done
+        return done.stdout.decode()
+
+    async def wait_state(self, state: ContainerState, name: str = "alice") -> Observation:
+        async def seen() -> bool:
+            return (await self.driver.observe(name)).state is state
+
+        await wait_until(seen, f"{name} is {state}")
+        return await self.driver.observe(name)
+
+    async def wait_file(self, name: str, agent: str = "alice") -> str:
+        """The content of a file that the container is to write to /state, once it is complete (ends a line)."""
+        path = self.state(agent) / name
+
+        async def written() -> bool:
+            return path.exists() and path.read_text().endswith("\n")
+
+        await wait_until(written, f"{name} is written")
+        return path.read_text()
+
+    async def wait_json(self, name: str, agent: str = "alice") -> Any:
+        return json.loads(await self.wait_file(name, agent))
+
+    def _owned(self, name: str, what: str) -> Path:
+        folder = self.folder / "agents" / name / what
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            uid = self.uids[name]
+            if uid is not None:
+                os.chown(folder, uid, uid)
+        return folder
+
+
+async def wait_until(is_so: Callable[[], Awaitable[bool]], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Polls until `is_so`; an AssertionError that says `what` if that does not come."""
+    end = time.monotonic() + deadline_s
+    while not await is_so():
+        assert time.monotonic() < end, f"after {deadline_s:g} s it is still not so that {what}"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def open_rig(folder: Path, wrap: Wrap = lambda driver: driver) -> AsyncGenerator[Rig]:
+    """A rig of the bubblewrap driver below `folder`, as root or not; all of its containers end with it."""
+    folder.chmod(0o755)
+    as_root = os.geteuid() == 0
+    uids = {name: FIRST_UID + number if as_root else None for number, name in enumerate(NAMES)}
+    honest = BubblewrapDriver(folder / "containers")
+    await honest.prepare()
+    rig = Rig(folder, wrap(honest), BubblewrapDriver(folder / "containers"), uids)
+    try:
+        yield rig
+    finally:
+        for name in NAMES:
+            await honest.destroy(name)
+        for opened in rig.sockets:
+            opened.close()

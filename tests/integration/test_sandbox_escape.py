@@ -1,0 +1,24 @@
+"""An agent in its sandbox tries what it can think of, and gets nowhere."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sandbox_checks
+from driver_runner import KINDS, run_check, run_check_unprivileged, unprivileged_place
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with unprivileged_place() as place:
+        yield place
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", sandbox_checks.CHECKS)
+async def test_from_inside_a_sandbox(name: str, kind: str, place: Path, tmp_path: Path) -> None:
+    if kind == "root" or KINDS == ("unprivileged",):
+        await run_check("sandbox_checks", name, tmp_path)
+    else:
+        run_check_unprivileged("sandbox_checks", name, place)
