@@ -47,6 +47,7 @@ def test_sigterm_leaves_the_agents_running_and_the_next_daemon_adopts_them(hive:
     hive.wait_state("manager", "idle")
     before = init_pid(hive, "hm1nd")
     assert hive.stop() == 0
+    assert not (hive.run / "hive.sock").exists()
     assert find_process(before) is not None
     hive.start()
     hive.wait_state("manager", "idle")
@@ -94,6 +95,9 @@ def test_a_destroyed_agent_leaves_its_state_until_it_is_purged(hive: HiveProcess
     hive.post("/api/agents", {"name": "alice"})
     hive.wait_state("alice", "idle")
     state = hive.data / "agents" / "alice" / "state"
+    hive.post("/api/agents/alice/stop")
+    hive.wait_state("alice", "stopped")
+    for_the_first = hive.post("/api/messages", {"to": "alice", "body": "for you alone"})
     with hive.client() as client:
         assert client.delete("/api/agents/alice").status_code == 204
         assert [row["name"] for row in hive.get("/api/agents")] == ["manager"]
@@ -105,6 +109,11 @@ def test_a_destroyed_agent_leaves_its_state_until_it_is_purged(hive: HiveProcess
         assert client.delete("/api/kept/alice").status_code == 204
         assert not state.parent.exists()
         assert client.post("/api/agents", json={"name": "alice"}).status_code == 201
+        # What was written to the one is not delivered to the other of the same name.
+        assert hive.wait_state("alice", "idle")["waiting"] == 0
+        old = next(m for m in hive.get("/api/messages") if m["id"] == for_the_first["id"])
+        assert (old["state"], old["note"]) == ("dead", "alice was purged")
+        assert client.delete("/api/agents/manager").status_code == 403
 
 
 def test_a_model_request_in_flight_is_repeated_by_claude_when_the_daemon_comes_back(hive: HiveProcess) -> None:

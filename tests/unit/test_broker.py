@@ -91,6 +91,18 @@ async def test_a_new_harness_gets_what_the_old_one_held_and_the_old_one_cannot_a
     assert await broker.ack("bob", 2, [sent.id]) == 1
 
 
+async def test_what_ends_every_harness_that_reads_it_is_dead_in_the_end(broker: Broker) -> None:
+    sent = await broker.send("alice", "bob", "run: kill -9 -1")
+    for generation in range(1, DELIVERY_ATTEMPTS + 1):
+        await broker.reclaim("bob", generation, [])
+        messages, _ = await broker.recv("bob", generation, 10, 0)
+        assert [m.id for m in messages] == [sent.id]
+    await broker.reclaim("bob", DELIVERY_ATTEMPTS + 1, [])
+    assert (await broker.recv("bob", DELIVERY_ATTEMPTS + 1, 10, 0))[0] == []
+    [message] = await broker.list_messages("bob", 2**62, 10)
+    assert message.state is MessageState.DEAD
+
+
 async def test_a_harness_that_reconnects_keeps_what_it_holds(broker: Broker) -> None:
     held = await broker.send("alice", "bob", "held")
     lost = await broker.send("alice", "bob", "handed out, never arrived")

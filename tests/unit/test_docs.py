@@ -14,7 +14,7 @@ from hyperhive.cli.main import app
 from hyperhive.core.events import EventName
 from hyperhive.core.paths import Roots
 from hyperhive.harness.settings import ROWS
-from hyperhive.host.settings import Settings
+from hyperhive.host.settings import DEFAULT_UPSTREAM, Settings
 from hyperhive.wire.tools import TOOLS
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_every_setting_of_the_daemon_is_described_with_its_variable_and_no_other
         assert rows[name][1] == f"`HIVE_{name.upper()}`"
         if isinstance(field.default, int | float | str) and not isinstance(field.default, bool) and field.default:
             assert rows[name][2] == str(field.default)
-    assert rows["upstream"][2] == str(Settings.model_fields["upstream"].default).rstrip("/")
+    assert rows["upstream"][2] == DEFAULT_UPSTREAM
 
 
 def test_every_variable_of_the_harness_is_described_with_its_default_and_no_other() -> None:

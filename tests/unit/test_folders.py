@@ -1,10 +1,14 @@
 """An agent's folders can be removed whatever it put there, and nothing else goes with them."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from hyperhive.core.paths import Roots
 from hyperhive.host import folders
+from hyperhive.host.store.rows import AgentRecord, Desired
 
 
 async def test_no_link_and_no_depth_keeps_a_purge_from_its_end(tmp_path: Path) -> None:
@@ -28,3 +32,30 @@ async def test_no_link_and_no_depth_keeps_a_purge_from_its_end(tmp_path: Path) -
     assert not roots.agent_folder("alice").exists()
     assert (other / "notes.md").read_text() == "bob's"
     await folders.remove(roots, "alice")
+
+
+@pytest.mark.parametrize("link", ["evil", "evil/config"])
+async def test_a_link_that_the_manager_put_in_the_way_is_not_followed(tmp_path: Path, link: str) -> None:
+    roots = Roots(tmp_path / "data", tmp_path / "run")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    roots.data.mkdir()
+    place = roots.proposed_folder / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere)
+    record = AgentRecord("evil", None, 1, Desired.RUNNING, "", datetime.now(UTC), None)
+    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+        await folders.make_folders(roots, record, None)
+    assert list(elsewhere.iterdir()) == []
+
+
+async def test_folders_are_made_once_and_then_left_as_they_are(tmp_path: Path) -> None:
+    roots = Roots(tmp_path / "data", tmp_path / "run")
+    roots.data.mkdir()
+    record = AgentRecord("alice", None, 1, Desired.RUNNING, "", datetime.now(UTC), None)
+    await folders.make_folders(roots, record, None)
+    roots.state_folder("alice").chmod(0o750)
+    await folders.make_folders(roots, record, None)
+    assert roots.state_folder("alice").stat().st_mode & 0o777 == 0o750
+    assert roots.claude_folder("alice").stat().st_mode & 0o777 == 0o700
+    assert (roots.proposed_folder / "alice" / "config").is_dir()

@@ -73,7 +73,6 @@ def test_a_bad_name_reaches_no_path(name: str) -> None:
     hive = Roots(Path("/data"), Path("/run"))
     for folder in (
         hive.agent_folder,
-        hive.config_folder,
         hive.state_folder,
         hive.claude_folder,
         hive.agent_sockets_folder,
@@ -85,5 +84,5 @@ def test_a_bad_name_reaches_no_path(name: str) -> None:
 def test_every_agent_folder_is_below_the_agents_own() -> None:
     hive = Roots(Path("/data"), Path("/run"))
     assert hive.agent_folder("manager") == Path("/data/agents/manager")
-    for folder in (hive.config_folder, hive.state_folder, hive.claude_folder):
+    for folder in (hive.state_folder, hive.claude_folder):
         assert folder("alice").parent == hive.agent_folder("alice")

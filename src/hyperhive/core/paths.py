@@ -54,11 +54,6 @@ class Roots:
         return self.run / "hive.sock"
 
     @property
-    def host_socket(self) -> Path:
-        """JSON lines for desktop clients."""
-        return self.run / "host.sock"
-
-    @property
     def containers_folder(self) -> Path:
         """What drivers keep of running containers, outside the daemon's memory."""
         return self.run / "containers"
@@ -73,11 +68,8 @@ class Roots:
         return self.data / "proposed"
 
     def agent_folder(self, name: str) -> Path:
-        """All that is kept of one agent: config, state and claude."""
+        """All that is kept of one agent: state and claude."""
         return self.agents_folder / parse_known_agent_name(name)
-
-    def config_folder(self, name: str) -> Path:
-        return self.agent_folder(name) / "config"
 
     def state_folder(self, name: str) -> Path:
         """/state in the container."""

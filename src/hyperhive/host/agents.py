@@ -13,13 +13,14 @@ from datetime import datetime
 
 import structlog
 
-from hyperhive.core.errors import ConflictError, HiveError, NotFoundError
+from hyperhive.core.errors import ConflictError, HiveError, NotFoundError, RefusedError
 from hyperhive.core.events import EventName
 from hyperhive.core.names import MANAGER, container_name, parse_agent_name, parse_known_agent_name
 from hyperhive.core.paths import Roots
 from hyperhive.core.turns import TurnState, TurnStatus, plan_retry_s
 from hyperhive.host import folders
 from hyperhive.host.agent_records import get_agent, get_any_agent, insert_agent, mark_destroyed, mark_started
+from hyperhive.host.broker import bury_messages
 from hyperhive.host.container_spec import HarnessSettings, plan_container
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError
 from hyperhive.host.link.connection import LinkConnection
@@ -105,9 +106,11 @@ class Agents:
     async def destroy(self, name: str) -> None:
         """Ends an agent for good; its state is kept until it is purged. Returns when the container is gone.
 
-        Destroying a destroyed one is no error. Raises NotFoundError for one that never was.
+        Destroying a destroyed one is no error. Raises NotFoundError for one that never was, RefusedError for the
+        manager: a hive without one could not propose a new one.
         """
-        parse_known_agent_name(name)
+        if parse_known_agent_name(name) == MANAGER:
+            raise RefusedError("the manager cannot be destroyed", "stop it, if it is to do nothing")
         record = await self._store.read(lambda view: get_any_agent(view, name))
         if record.destroyed_at is not None:
             return
@@ -131,6 +134,7 @@ class Agents:
             record = get_any_agent(tx, name)
             if record.destroyed_at is None:
                 raise ConflictError(f"{name} is not destroyed", "destroy it first")
+            bury_messages(tx, name, f"{name} was purged")
             tx.list("delete_agent", name=name)
             tx.emit(EventName.AGENT_PURGED, name, {})
 
@@ -184,6 +188,7 @@ class Agents:
         self._roster.changed(agent)
 
     def note_events(self, agent: str, events: Sequence[AgentEvent]) -> None:
+        """Told each event once: those that a harness repeats after a reconnect are not among them."""
         ended = [event for event in events if event.kind == "turn.ended"]
         if ended:
             live = self._roster.live(agent)

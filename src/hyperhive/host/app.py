@@ -33,7 +33,7 @@ from hyperhive.host.questions import Questions
 from hyperhive.host.rehearsal import run_stand_in
 from hyperhive.host.roster import Roster
 from hyperhive.host.sessions import Sessions
-from hyperhive.host.settings import Credential, Settings, load_credential, parse_credential
+from hyperhive.host.settings import DEFAULT_UPSTREAM, Credential, Settings, load_credential, parse_credential
 from hyperhive.host.store.store import Store, Transaction
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.system.clock import now
@@ -104,9 +104,9 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     services = Services(
         hive=Hive(
             version=__version__,
-            rehearsal=settings.rehearsal,
+            rehearsal=_is_rehearsed(settings),
             upstream=_without_userinfo(upstream),
-            credential=kind,
+            credential="none" if _is_rehearsed(settings) else kind,
             driver=driver.name,
             started_at=now(),
         ),
@@ -124,6 +124,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     app = create_app(services)
     dashboard = await serve_http(Guard(app, port, services.sessions.is_open), listener)
     stack.push_async_callback(dashboard.close, CLOSE_TIMEOUT_S)
+    stack.callback(roots.hive_socket.unlink, missing_ok=True)
     local = await serve_http(app, bind_unix(roots.hive_socket), own_uid_or_root)
     stack.push_async_callback(local.close, CLOSE_TIMEOUT_S)
 
@@ -146,9 +147,14 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
 async def _choose_model(
     settings: Settings, roots: Roots, stack: contextlib.AsyncExitStack
 ) -> tuple[str, Credential | None]:
-    if settings.rehearsal:
+    if _is_rehearsed(settings):
         return await stack.enter_async_context(run_stand_in()), parse_credential("rehearsal")
-    return str(settings.upstream), load_credential(settings, roots.credential)
+    return str(settings.upstream or DEFAULT_UPSTREAM), load_credential(settings, roots.credential)
+
+
+def _is_rehearsed(settings: Settings) -> bool:
+    """Whether nobody is behind the model: what a named upstream is, only the operator knows."""
+    return settings.rehearsal and settings.upstream is None
 
 
 def _ensure_manager(tx: Transaction, first_uid: int | None) -> None:

@@ -205,25 +205,32 @@ class Broker:
                     attempts=DELIVERY_ATTEMPTS,
                 )
             ]
-            dead = [message for message in messages if message.state is MessageState.DEAD]
-            queued = [message for message in messages if message.state is MessageState.QUEUED]
-            _emit_state(tx, EventName.MESSAGE_DEAD, recipient, dead)
-            _emit_state(tx, EventName.MESSAGE_REQUEUED, recipient, queued)
+            _emit_given_back(tx, recipient, messages)
             return len(messages)
 
         return await self._store.write(give_back)
 
     async def reclaim(self, recipient: str, generation: int, holding: Collection[int]) -> None:
-        """Settles who holds what when a harness connects: it keeps what it holds, all else is queued again."""
+        """Settles who holds what when a harness connects: it keeps what it holds, all else is queued again.
+
+        What an earlier harness held when it ended without giving it back counts as a failure: what ends every
+        container that reads it is dead in the end.
+        """
 
         def sort_out(tx: Transaction) -> None:
             released: list[Message] = []
             for row in tx.list("list_leased", recipient=recipient):
                 if row["id"] in holding and row["generation"] == generation:
                     continue
-                reason = "the harness that held it is gone"
-                released += [to_message(r) for r in tx.list("release_lease", id=row["id"], reason=reason)]
-            _emit_state(tx, EventName.MESSAGE_REQUEUED, recipient, released)
+                rows = tx.list(
+                    "release_lease",
+                    id=row["id"],
+                    reason="the harness that held it is gone",
+                    failed=int(row["generation"] != generation),
+                    attempts=DELIVERY_ATTEMPTS,
+                )
+                released += [to_message(released_row) for released_row in rows]
+            _emit_given_back(tx, recipient, released)
 
         await self._store.write(sort_out)
 
@@ -237,14 +244,22 @@ class Broker:
         rows = await self._store.read(lambda view: view.list("list_inbox", before=before, limit=limit))
         return [to_message(row) for row in rows]
 
-    async def count_all_queued(self) -> dict[str, int]:
-        """How many messages wait for whom."""
-        rows = await self._store.read(lambda view: view.list("count_queued_by_recipient"))
-        return {row["recipient"]: row["waiting"] for row in rows}
-
 
 def count_queued(view: View, recipient: str) -> int:
     return int(view.get("count_queued", recipient=recipient)["waiting"])
+
+
+def bury_messages(tx: Transaction, recipient: str, reason: str) -> None:
+    """Makes dead what waits for a recipient that is gone for good, as part of a larger change."""
+    dead = [to_message(row) for row in tx.list("bury_messages", recipient=recipient, reason=reason)]
+    _emit_state(tx, EventName.MESSAGE_DEAD, recipient, dead)
+
+
+def _emit_given_back(tx: Transaction, recipient: str, messages: Sequence[Message]) -> None:
+    dead = [message for message in messages if message.state is MessageState.DEAD]
+    queued = [message for message in messages if message.state is MessageState.QUEUED]
+    _emit_state(tx, EventName.MESSAGE_DEAD, recipient, dead)
+    _emit_state(tx, EventName.MESSAGE_REQUEUED, recipient, queued)
 
 
 def _emit_state(tx: Transaction, name: EventName, recipient: str, messages: Sequence[Message]) -> None:

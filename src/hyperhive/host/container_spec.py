@@ -35,6 +35,8 @@ def plan_container(record: AgentRecord, roots: Roots, settings: HarnessSettings)
         Mount(roots.claude_folder(record.name), Path("/home/agent/.claude"), writable=True),
         Mount(roots.agent_sockets_folder(record.name), Path("/run/hive")),
     ]
+    if settings.claude and not Path(settings.claude).is_relative_to("/usr"):
+        mounts.append(Mount(Path(settings.claude), Path(settings.claude)))
     if record.name == MANAGER:
         mounts.append(Mount(roots.proposed_folder, Path("/agents"), writable=True))
     return ContainerSpec(

@@ -1,14 +1,12 @@
 """The folders of an agent on the host: made for the uid that its container runs as, removed only by a purge."""
 
 import asyncio
-import os
-from pathlib import Path
 
 from hyperhive.core.errors import StorageError
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots
 from hyperhive.host.store.rows import AgentRecord
-from hyperhive.system.files import folder_size_bytes
+from hyperhive.system.files import folder_size_bytes, make_folders_beneath
 from hyperhive.system.process import ProcessError, run
 
 # Millions of small files take minutes.
@@ -16,24 +14,20 @@ REMOVE_TIMEOUT_S = 900.0
 
 
 async def make_folders(roots: Roots, record: AgentRecord, manager_uid: int | None) -> None:
-    """Makes what is missing of an agent's folders. Raises OSError if the disk refuses."""
-    owned = [roots.state_folder(record.name), roots.claude_folder(record.name)]
-    config = roots.proposed_folder / record.name / "config"
-    await asyncio.to_thread(_make, roots, owned, record.uid)
-    await asyncio.to_thread(_make, roots, [roots.proposed_folder, config.parent, config], manager_uid)
-    if record.name == MANAGER and record.uid is not None:
-        await asyncio.to_thread(os.chown, roots.proposed_folder, record.uid, record.uid)
+    """Makes what is missing of an agent's folders. Raises OSError if the disk refuses, or something is in the way."""
+    await asyncio.to_thread(_make, roots, record, manager_uid)
 
 
-def _make(roots: Roots, folders: list[Path], uid: int | None) -> None:
-    # Each agent's folders are its own; only root and that uid get in.
+def _make(roots: Roots, record: AgentRecord, manager_uid: int | None) -> None:
     roots.agents_folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    for folder in folders:
-        folder.parent.mkdir(mode=0o711, exist_ok=True)
-        if not folder.exists():
-            folder.mkdir(mode=0o700)
-            if uid is not None:
-                os.chown(folder, uid, uid, follow_symlinks=False)
+    # Each agent's folders are its own; only root and that uid get in.
+    make_folders_beneath(roots.agents_folder, [record.name], mode=0o711, uid=None)
+    for own in (roots.state_folder(record.name), roots.claude_folder(record.name)):
+        make_folders_beneath(own.parent, [own.name], mode=0o700, uid=record.uid)
+    # The manager may write here: whatever it put in the way, a link above all, is not followed.
+    owner = record.uid if record.name == MANAGER else manager_uid
+    make_folders_beneath(roots.data, [roots.proposed_folder.name], mode=0o700, uid=owner)
+    make_folders_beneath(roots.proposed_folder, [record.name, "config"], mode=0o700, uid=owner)
 
 
 async def measure(roots: Roots, name: str) -> int:

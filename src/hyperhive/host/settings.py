@@ -18,6 +18,7 @@ from hyperhive.core.errors import InvalidInputError
 # The prefix by which Anthropic marks its long-lived OAuth tokens; everything else is an API key.
 _TOKEN_PREFIX = "sk-ant-oat"  # noqa: S105 - a prefix, not a secret
 CREDENTIAL_LIMIT_BYTES = 4096
+DEFAULT_UPSTREAM = "https://api.anthropic.com"
 
 
 class Settings(BaseSettings):
@@ -28,12 +29,18 @@ class Settings(BaseSettings):
     data: Path | None = Field(default=None, description="The data folder.")
     port: int = Field(default=7000, ge=0, le=65535, description="The dashboard's port on 127.0.0.1; 0: any free one.")
     driver: str = Field(default="bubblewrap", description="What starts containers.")
-    upstream: AnyHttpUrl = Field(
-        default=AnyHttpUrl("https://api.anthropic.com"), description="The Messages API, or one compatible with it."
+    upstream: AnyHttpUrl | None = Field(
+        default=None, description=f"The Messages API, or one compatible with it; {DEFAULT_UPSTREAM} if not named."
     )
     rehearsal: bool = Field(default=False, description="No model behind this hive: a stand-in answers.")
     credential: Path | None = Field(default=None, description="A file of mode 0600 with the API key or token.")
-    warm_s: float = Field(default=300, ge=0, description="How long claude stays open after a turn, in seconds.")
+    warm_s: float = Field(
+        default=300,
+        ge=0,
+        le=7 * 24 * 3600,
+        allow_inf_nan=False,
+        description="How long claude stays open after a turn, in seconds.",
+    )
     claude: str = Field(default="", description="Another claude CLI than the bundled one.")
 
 
@@ -83,7 +90,9 @@ def _read_credential(path: Path) -> Credential:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o077:
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidInputError(f"{path} is not a plain file", "name another --credential")
+            if stat.S_IMODE(status.st_mode) & 0o077:
                 raise InvalidInputError(f"{path} can be read by others", f"chmod 600 {path}")
             text = file.read(CREDENTIAL_LIMIT_BYTES).decode("ascii", "replace")
     except OSError as error:

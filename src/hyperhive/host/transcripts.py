@@ -26,8 +26,8 @@ class Transcripts:
         self._store = store
         self._feed = feed
 
-    async def append(self, agent: str, events: Sequence[AgentEvent]) -> int:
-        """Stores events, ignoring those that are here already, and returns the newest sequence number stored."""
+    async def append(self, agent: str, events: Sequence[AgentEvent]) -> tuple[list[AgentEvent], int]:
+        """Stores events; returns those that were not here already and the newest sequence number stored."""
 
         def insert(tx: Transaction) -> tuple[int, int]:
             before = int(tx.get("newest_transcript_seq", agent=agent)["seq"])
@@ -47,11 +47,11 @@ class Transcripts:
             return before, after
 
         before, after = await self._store.write(insert)
-        for event in events:
-            if event.seq > before:
-                entry = TranscriptEntry(agent, event.seq, event.at, event.kind, event.body)
-                self._feed.publish(Item("transcript", {"agent": agent} | show_transcript_entry(entry)))
-        return after
+        fresh = [event for event in events if event.seq > before]
+        for event in fresh:
+            entry = TranscriptEntry(agent, event.seq, event.at, event.kind, event.body)
+            self._feed.publish(Item("transcript", {"agent": agent} | show_transcript_entry(entry)))
+        return fresh, after
 
     async def newest_seq(self, agent: str) -> int:
         """The highest sequence number stored, 0 if there is none."""

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 # include/uapi/linux/openat2.h; the system call has this number on every architecture.
@@ -76,6 +76,29 @@ def write_atomically(path: Path, content: bytes, mode: int) -> None:
     # The name is on the disk only when the folder is.
     with _opened(path.parent, os.O_RDONLY) as folder:
         os.fsync(folder)
+
+
+def make_folders_beneath(root: Path, names: Sequence[str], *, mode: int, uid: int | None) -> None:
+    """Makes `root/name/name…`, each where it is missing, for `uid` if one is given. What is there is left as it is.
+
+    Raises OSError: ENOTDIR or ELOOP if something else has such a name, a link to a folder, too: none is followed.
+    """
+    folder = os.open(root, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        for name in names:
+            made = False
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, mode, dir_fd=folder)
+                made = True
+            inner = os.open(name, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+            if made:
+                os.fchmod(folder, mode)
+                if uid is not None:
+                    os.fchown(folder, uid, uid)
+    finally:
+        os.close(folder)
 
 
 def folder_size_bytes(folder: Path) -> int:

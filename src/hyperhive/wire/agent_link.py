@@ -35,7 +35,7 @@ CANCEL_TURN = "turn.cancel"
 
 
 class HelloParams(TypedDict):
-    """First on every connection. `generation` is the one the container was started with: an older one is refused.
+    """First on every connection. `generation` is the one the container was started with: any but the newest is refused.
 
     `holding` are the messages leased to this harness: the daemon keeps those leases and requeues all others.
     """
@@ -116,7 +116,7 @@ class AskOperatorParams(TypedDict):
 class AgentEvent(TypedDict):
     """One entry of an agent's transcript. `seq` counts from 1 without a gap, over all restarts of the harness.
 
-    `kind` is `claude` (body: the raw event of the CLI), `turn.started` (body: prompt, messages), `turn.ended`
+    `kind` is `claude` (body: the raw event of the CLI), `turn.started` (body: prompt, message_ids), `turn.ended`
     (body: outcome, cost, usage …), `notice` (body: text) or `state` (body: state, reason).
     """
 

@@ -128,8 +128,9 @@ class LinkMethods:
 
     async def _append_events(self, caller: Caller, params: dict[str, Any]) -> wire.EventsAppendResult:
         events = _check(p.EventsAppendParams, params).events
-        self._agents.note_events(caller.agent, events)
-        return {"stored_seq": await self._transcripts.append(caller.agent, events)}
+        fresh, stored_seq = await self._transcripts.append(caller.agent, events)
+        self._agents.note_events(caller.agent, fresh)
+        return {"stored_seq": stored_seq}
 
     async def _turn_state(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._agents.note_turn(caller.agent, _check(p.TurnStateParams, params))

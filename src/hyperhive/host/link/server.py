@@ -86,9 +86,6 @@ class LinkServer:
         if older is not None and older is not connection:
             older.close()
 
-    def is_connected(self, agent: str) -> bool:
-        return agent in self._current
-
     def get_connection(self, agent: str) -> LinkConnection:
         """The harness of `agent`. Raises UnavailableError if it is not connected."""
         connection = self._current.get(agent)

@@ -51,7 +51,19 @@ returning *;
 select * from messages where recipient = :recipient and state = 'leased' order by id;
 
 -- name: release_lease
-update messages set state = 'queued', note = :reason where id = :id and state = 'leased' returning *;
+-- Like requeue_message, whoever holds it.
+update messages
+set state = case when failures + :failed >= :attempts then 'dead' else 'queued' end,
+    failures = failures + :failed,
+    note = :reason
+where id = :id and state = 'leased'
+returning *;
+
+-- name: bury_messages
+-- What waits for one who will not come back.
+update messages set state = 'dead', note = :reason
+where recipient = :recipient and state in ('queued', 'leased')
+returning *;
 
 -- name: list_messages
 select * from messages

@@ -31,6 +31,3 @@ insert into model_requests (
     :agent, :at, :path, :model, :status, :first_byte_ms, :total_ms,
     :input_tokens, :output_tokens, :cache_creation_tokens, :cache_read_tokens
 );
-
--- name: list_model_requests
-select * from model_requests where agent = :agent order by id desc limit :limit;
