@@ -136,6 +136,23 @@ async def a_long_log_gives_back_its_beginning_and_keeps_its_offsets(rig: Rig) ->
     assert (await rig.driver.logs("alice", count * 10, 100))[0] in {b"more\n", b""}
 
 
+async def a_log_that_nobody_reads_is_bounded_by_looking_at_its_container(rig: Rig) -> None:
+    log = rig.folder / "containers/alice/log"
+    for _ in range(3):
+        (rig.state() / "said").unlink(missing_ok=True)
+        await rig.run(f"head -c {2 * LIMIT_BYTES} /dev/zero | tr '\\0' x; echo >/state/said; {SLEEP}")
+        await rig.wait_file("said")
+        await rig.driver.observe("alice")
+        assert log.stat().st_blocks * 512 <= KEEP_BYTES + 64 * 1024
+        # Space that is only reserved, in the file and behind its end; the container has a handle of its log.
+        for option in ("--length", "--keep-size --length"):
+            await rig.ask("sh", "-c", f"fallocate {option} {4 * LIMIT_BYTES} /proc/2/fd/1")
+            assert log.stat().st_blocks * 512 > LIMIT_BYTES
+            await rig.driver.observe("alice")
+            assert log.stat().st_blocks * 512 <= KEEP_BYTES + 64 * 1024
+        await rig.driver.stop("alice", 1)
+
+
 async def the_environment_is_in_no_process_table(rig: Rig) -> None:
     secret = f"canary-{os.getpid()}"
     spec = rig.spec("sh", "-c", SLEEP, environment={**ENVIRONMENT, "SECRET": secret})
@@ -215,6 +232,7 @@ CHECKS: dict[str, Check] = {
         a_record_that_cannot_be_read_is_unknown_and_destroy_ends_it_all_the_same,
         its_folder_and_its_log_are_closed_to_others,
         a_long_log_gives_back_its_beginning_and_keeps_its_offsets,
+        a_log_that_nobody_reads_is_bounded_by_looking_at_its_container,
         the_environment_is_in_no_process_table,
         a_mount_may_not_replace_a_part_of_the_sandbox,
         a_container_without_a_uid_of_its_own_is_refused,

@@ -13,6 +13,12 @@ from driver_checks import SLEEP, Check
 from driver_rig import FIRST_UID, Rig, wait_until
 
 _PROBE = Path(__file__).with_name("sandbox_probe.py").read_text()
+# keyctl(KEYCTL_GET_KEYRING_ID, the session's) and io_uring_setup: ENOSYS is 38.
+_KEYCTL = 250 if os.uname().machine == "x86_64" else 219
+_KEYRING = (
+    "import ctypes; libc = ctypes.CDLL(None, use_errno=True);"
+    f"print(*(ctypes.get_errno() for call in (({_KEYCTL}, 0, -3, 0), (425, 1, None)) if libc.syscall(*call) < 0))"
+)
 _CANARY = f"canary-{os.getpid()}"
 _KERNEL_FILES = (
     "/proc/sys/kernel/core_pattern",
@@ -78,6 +84,15 @@ async def links_out_of_its_folder_lead_nowhere(rig: Rig) -> None:
     found = await rig.driver.exec("alice", ("sh", "-c", "cat /state/link /state/up /proc/1/root" + str(secret)), 5)
     assert not found.ok
     assert found.stdout == b""
+
+
+async def the_operators_keyring_is_closed(rig: Rig) -> None:
+    # Denied to the command, to its children and to what the driver runs; they would have inherited it.
+    await rig.run(f"{sys.executable} -c '{_KEYRING}' >/state/command; echo >/state/ready; {SLEEP}")
+    await rig.wait_file("ready")
+    assert (rig.state() / "command").read_text() == "38 38\n"
+    assert await rig.ask(sys.executable, "-c", _KEYRING) == "38 38\n"
+    await rig.driver.stop("alice", 1)
 
 
 async def another_agents_files_are_nowhere_to_be_found(rig: Rig) -> None:
@@ -202,6 +217,7 @@ CHECKS: dict[str, Check] = {
         a_program_that_root_left_with_its_bit_set_gives_nothing,
         what_it_mounts_from_outside_shows_no_device,
         links_out_of_its_folder_lead_nowhere,
+        the_operators_keyring_is_closed,
         another_agents_files_are_nowhere_to_be_found,
     )
 }

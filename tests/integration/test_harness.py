@@ -209,7 +209,8 @@ async def test_an_api_error_requeues_the_message_and_the_next_try_waits(rig: Rig
     assert time.monotonic() - parked_at_s > 1.0
     first, second = await rig.turns_ended(2)
     assert (first["outcome"], second["outcome"]) == ("api_error", "ok")
-    assert rig.message(number)["failures"] == 1
+    # A service that fails says nothing about the message.
+    assert rig.message(number)["failures"] == 0
     assert rig.message(number)["deliveries"] == 2
     assert 'redelivered="true"' in rig.events("turn.started")[1]["prompt"]
 

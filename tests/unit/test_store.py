@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,30 @@ async def test_a_foreign_writer_delays_a_change_and_does_not_double_it(tmp_path:
     foreign.close()
     await write
     assert await find_session(store, "a")
+    store.close()
+
+
+LOOK = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute(sys.argv[2]).fetchone()[0]); c.close()"
+
+
+async def test_another_process_that_looks_and_leaves_does_not_take_the_log_away(tmp_path: Path) -> None:
+    path = tmp_path / "hive.sqlite"
+    store = Store(path, "hive")
+    for number in range(1, 6):
+        await store.write(lambda tx, token=str(number): add_session(tx, token))
+        # The last connection to close a database removes its log: only the daemon's locks say that it is not the last.
+        command = [sys.executable, "-c", LOOK, str(path), "select count(*) from sessions"]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        seen, _ = await process.communicate()
+        assert int(seen) == number
+        assert path.with_name("hive.sqlite-wal").exists()
+    store.close()
+
+
+async def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hive.sqlite", "hive")
+    await store.write(lambda tx: add_session(tx, "a"))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     store.close()
 
 

@@ -22,7 +22,7 @@ from hyperhive.host import folders
 from hyperhive.host.agent_records import get_agent, get_any_agent, insert_agent, mark_destroyed, mark_started
 from hyperhive.host.broker import bury_messages
 from hyperhive.host.container_spec import HarnessSettings, plan_container
-from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError
+from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, Observation
 from hyperhive.host.link.connection import LinkConnection
 from hyperhive.host.link.params import AgentEvent, TurnStateParams
 from hyperhive.host.link.server import LinkServer
@@ -258,7 +258,7 @@ class Agents:
                 return
             record = await self._get(name)
             live = self._roster.live(name)
-            live.observation = await self._driver.observe(container_name(name))
+            live.observation = await self._observe(name)
             match plan_action(record, live.observation.state):
                 case Action.START:
                     await self._start(record)
@@ -292,23 +292,29 @@ class Agents:
             failure = f"its folders could not be made: {error}"
         finally:
             live.phase = Phase.NONE
-            live.observation = await self._driver.observe(container_name(record.name))
+            live.observation = await self._observe(record.name)
         if self._halting.is_set():
             return
         if failure:
             await self._driver.stop(container_name(record.name), STOP_TIMEOUT_S)
-            live.observation = await self._driver.observe(container_name(record.name))
+            live.observation = await self._observe(record.name)
         await self._store.write(lambda tx: mark_started(tx, record.name, failure))
         await self._settle(record.name, failure)
 
     async def _wait_connected(self, name: str) -> None:
-        """Waits for the harness, or for the hive to go down. Raises TimeoutError."""
+        """Waits for the harness or the hive's end. Raises TimeoutError, or DriverError if the container ends first."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._connected[name], self._halting)]
-        done, pending = await asyncio.wait(waits, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in pending:
-            wait.cancel()
-        if not done:
-            raise TimeoutError
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while not (await asyncio.wait(waits, timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    seen = await self._observe(name)
+                    if seen.state is ContainerState.EXITED:
+                        raise DriverError(
+                            f"its container ended before its harness connected: {seen.reason}", "see its log"
+                        )
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _start_container(self, record: AgentRecord) -> None:
         generation = await self._store.write(lambda tx: tx.get("begin_generation", name=record.name)["generation"])
@@ -328,21 +334,32 @@ class Agents:
             await self._driver.stop(container_name(record.name), STOP_TIMEOUT_S)
         finally:
             live.phase = Phase.NONE
-            live.observation = await self._driver.observe(container_name(record.name))
+            live.observation = await self._observe(record.name)
         await self._store.write(lambda tx: tx.emit(EventName.AGENT_STOPPED, record.name, {}))
 
     async def _settle(self, name: str, failure: str) -> None:
         if self._settled is not None:
             await self._settled(name, failure)
 
+    async def _observe(self, name: str) -> Observation:
+        """What the driver sees now; what it cannot see is unknown, with its reason."""
+        try:
+            return await self._driver.observe(container_name(name))
+        except DriverError as error:
+            return Observation(ContainerState.UNKNOWN, reason=error.message)
+
     async def _look(self, record: AgentRecord) -> None:
         live = self._roster.live(record.name)
-        before, live.observation = live.observation, await self._driver.observe(container_name(record.name))
+        before, live.observation = live.observation, await self._observe(record.name)
         if before.state is not live.observation.state:
             self._roster.changed(record.name)
+            if before.state is ContainerState.UNKNOWN and live.observation.state is not ContainerState.EXITED:
+                # What was wished meanwhile could not be acted on.
+                self.converge_soon(record.name)
         if record.desired is not Desired.RUNNING or record.failure:
             return
-        if before.state is ContainerState.RUNNING and live.observation.state is ContainerState.EXITED:
+        may_have_run = before.state in {ContainerState.RUNNING, ContainerState.UNKNOWN}
+        if may_have_run and live.observation.state is ContainerState.EXITED:
             await self._crashed(record)
         elif live.observation.started_at and (now() - live.observation.started_at).total_seconds() > STEADY_S:
             live.crashes = 0

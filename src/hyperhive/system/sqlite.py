@@ -29,8 +29,10 @@ BUSY_TIMEOUT_S = 10
 def connect(path: Path, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Connection:
     """A connection in WAL mode that leaves transactions to the caller. Raises StorageError if it cannot be had."""
     try:
-        # Made first, for its owner only: what SQLite puts beside it takes the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        # Made first, for its owner only: what SQLite puts beside it takes the same mode. One that is there is never
+        # opened here: closing it again would drop the locks of every connection that this process has to it.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         connection.execute("pragma journal_mode = wal")

@@ -132,6 +132,9 @@ class BubblewrapDriver:
         if record.started_at is None:
             return Observation(ContainerState.STOPPED)
         started_at = datetime.fromisoformat(record.started_at)
+        # Whoever watches containers bounds their logs by that: nobody else may look for days.
+        with contextlib.suppress(OSError):
+            self._log(name).shorten()
         # Looked at before the report is: what has ended by then has reported.
         init = self._find_init(name, record)
         code = self._read_report(name).get("exit-code")

@@ -62,8 +62,15 @@ class ContainerLog:
 
 
 def _shorten(handle: int) -> None:
-    if os.fstat(handle).st_blocks * 512 > LIMIT_BYTES:
+    if _is_too_long(handle):
         free_beginning(handle, KEEP_BYTES)
+    if _is_too_long(handle):
+        # Space may be reserved behind the end, too; that is given back by ending the file where it ends.
+        os.ftruncate(handle, os.fstat(handle).st_size)
+
+
+def _is_too_long(handle: int) -> bool:
+    return os.fstat(handle).st_blocks * 512 > LIMIT_BYTES
 
 
 def _find_content(handle: int, offset: int, size: int) -> int:
