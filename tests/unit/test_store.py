@@ -168,6 +168,21 @@ def test_migrations_make_every_table_the_queries_use(tmp_path: Path) -> None:
     prepare("hive", set(QUERIES) - telemetry)
 
 
+WAITING = ["lease_messages", "count_queued", "count_queued_by_recipient", "list_leased", "bury_messages"]
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_what_waits_is_found_without_reading_all_messages(name: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    for script in sorted(Path("src/hyperhive/host/store/migrations/hive").glob("*.sql")):
+        connection.executescript(script.read_text())
+    parameters = dict.fromkeys(_parameters(QUERIES[name]), 0)
+    plan = [row[3] for row in connection.execute("explain query plan " + QUERIES[name], parameters)]
+    connection.close()
+    assert any("messages_waiting" in step for step in plan), plan
+    assert all("messages_waiting" in step for step in plan if step.startswith("SCAN messages")), plan
+
+
 def test_a_query_name_used_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text("-- name: one\nselect 1;\n-- name: one\nselect 2;\n")
     with pytest.raises(ValueError, match="twice"):

@@ -10,22 +10,26 @@ select * from messages where sender = :sender and idempotency_key = :key;
 select * from messages where id = :id;
 
 -- name: lease_messages
+-- What waits is found by the index messages_waiting: SQLite uses it only where its condition stands word for word.
 -- In the order they were sent: what was requeued keeps its id and comes first. At least one, then up to :bytes.
 update messages
 set state = 'leased', generation = :generation, deliveries = deliveries + 1
 where id in (
     select id from (
         select id, row_number() over (order by id) as nth, sum(length(cast(body as blob))) over (order by id) as total
-        from (select id, body from messages where recipient = :recipient and state = 'queued' order by id limit :max)
+        from (select id, body from messages where recipient = :recipient and state in ('queued', 'leased') and state = 'queued' order by id limit :max)
     ) where nth = 1 or total <= :bytes
 )
 returning *;
 
 -- name: count_queued
-select count(*) as waiting from messages where recipient = :recipient and state = 'queued';
+select count(*) as waiting from messages
+where recipient = :recipient and state in ('queued', 'leased') and state = 'queued';
 
 -- name: count_queued_by_recipient
-select recipient, count(*) as waiting from messages where state = 'queued' group by recipient;
+select recipient, count(*) as waiting from messages
+where state in ('queued', 'leased') and state = 'queued'
+group by recipient;
 
 -- name: ack_message
 update messages set state = 'acked', acked_at = :at
@@ -48,7 +52,9 @@ where id = :id and recipient = :recipient and state = 'leased' and generation = 
 returning *;
 
 -- name: list_leased
-select * from messages where recipient = :recipient and state = 'leased' order by id;
+select * from messages
+where recipient = :recipient and state in ('queued', 'leased') and state = 'leased'
+order by id;
 
 -- name: release_lease
 -- Like requeue_message, whoever holds it.
