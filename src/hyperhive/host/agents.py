@@ -216,8 +216,14 @@ class Agents:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             for record in await self._list():
-                if not self._locks[record.name].locked() and not self._halting.is_set():
+                if not self._is_at_rest(record) and not self._halting.is_set():
                     await self._look(record)
+
+    def _is_at_rest(self, record: AgentRecord) -> bool:
+        """Whether there is nothing to see: it was stopped and is, or somebody is at work on it just now."""
+        seen = self._roster.live(record.name).observation.state
+        stopped = record.desired is Desired.STOPPED and seen in {ContainerState.STOPPED, ContainerState.ABSENT}
+        return stopped or self._locks[record.name].locked()
 
     async def halt(self) -> list[str]:
         """Stops every container for as long as the daemon is down; they start again with it.

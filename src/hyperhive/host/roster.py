@@ -4,9 +4,11 @@ Nothing of this is stored: after a restart it is observed anew. What is not know
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 from hyperhive.core.events import Event
 from hyperhive.core.names import MANAGER
@@ -14,7 +16,7 @@ from hyperhive.core.turns import TurnStatus
 from hyperhive.host.drivers.protocol import ContainerState, Observation
 from hyperhive.host.feed import Feed, Item
 from hyperhive.host.store.rows import AgentRecord, Desired, to_agent
-from hyperhive.host.store.store import Store
+from hyperhive.host.store.store import Store, View
 from hyperhive.system.clock import now
 from hyperhive.wire.operator import AgentRow
 
@@ -108,10 +110,10 @@ class Roster:
             await self._woken.wait()
             await asyncio.sleep(SETTLE_S)
             self._woken.clear()
-            dirty, self._dirty = self._dirty, set()
-            for row in await self.rows():
-                if row.name in dirty:
-                    self._feed.publish(Item("state", row.model_dump(mode="json")))
+            dirty, self._dirty = sorted(self._dirty), set()
+            for record, waiting in await self._store.read(partial(_look_up, names=dirty)):
+                row = self._render(record, waiting)
+                self._feed.publish(Item("state", row.model_dump(mode="json")))
 
     def _render(self, record: AgentRecord, waiting: int) -> AgentRow:
         live = self.live(record.name)
@@ -132,3 +134,13 @@ class Roster:
             last_outcome=live.last_outcome,
             spawned_at=record.spawned_at,
         )
+
+
+def _look_up(view: View, names: Sequence[str]) -> list[tuple[AgentRecord, int]]:
+    """Those of `names` that are agents and not destroyed, with how many messages wait for each."""
+    records = [to_agent(row) for name in names for row in view.list("get_agent", name=name)]
+    return [
+        (record, int(view.get("count_queued", recipient=record.name)["waiting"]))
+        for record in records
+        if record.destroyed_at is None
+    ]
