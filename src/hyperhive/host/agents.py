@@ -296,6 +296,10 @@ class Agents:
             failure = f"{error.message} ({error.hint})" if error.hint else error.message
         except OSError as error:
             failure = f"its folders could not be made: {error}"
+        except Exception as error:
+            # A mistake of ours must not leave an approval waiting for ever.
+            log.exception("agents.start_failed", agent=record.name)
+            failure = f"the daemon failed: {error!r}"
         finally:
             live.phase = Phase.NONE
             live.observation = await self._observe(record.name)
