@@ -87,6 +87,7 @@ def test_without_a_session_there_is_a_login_page_and_nothing_else(chromium: Brow
     for path in ("/", "/agent/manager/"):
         page.goto(hive.origin + path)
         expect(page.get_by_text("hive url").first).to_be_visible()
+        expect(page.get_by_text("rehearsal: no model behind this")).to_be_visible()
         assert page.get_by_test_id("containers").count() == 0
     link = hive.post("/api/login-links")["url"]
     page.get_by_label("link or token").fill(link)

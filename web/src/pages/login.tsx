@@ -13,6 +13,11 @@ export function LoginPage() {
         <span aria-hidden="true">⬢</span> hyperhive
       </p>
       <h1>sign in</h1>
+      {document.documentElement.hasAttribute("data-rehearsal") && (
+        <p class="banner banner-rehearsal" data-testid="banner-rehearsal">
+          rehearsal: no model behind this
+        </p>
+      )}
       {refused && (
         <p class="banner banner-lost" role="alert" data-testid="login-refused">
           that link was not accepted: a link opens one session, once

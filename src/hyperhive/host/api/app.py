@@ -28,5 +28,5 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     for routes in (hive_routes, agent_routes, record_routes, message_routes, decision_routes, stream_routes):
         app.include_router(routes(services))
-    app.include_router(page_routes())
+    app.include_router(page_routes(rehearsal=services.hive.rehearsal))
     return app

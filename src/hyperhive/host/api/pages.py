@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -18,14 +18,20 @@ def is_page(path: str) -> bool:
     return path in _SINGLE or path.startswith("/assets/") or path.startswith(_DOCUMENTS)
 
 
-def page_routes() -> APIRouter:
+def page_routes(*, rehearsal: bool) -> APIRouter:
+    """The documents and assets. A document says by itself that this is a rehearsal: the login page asks nothing."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
     @routes.get("/agent/{name}")
     @routes.get("/agent/{name}/")
     async def show_document() -> Response:
-        return _file("index.html", "no-cache")
+        document = _file("index.html", "no-cache")
+        if not rehearsal or not isinstance(document, FileResponse):
+            return document
+        text = (PAGES / "index.html").read_text(encoding="utf-8")
+        marked = text.replace("<html ", "<html data-rehearsal ", 1)
+        return HTMLResponse(marked, headers={"cache-control": "no-cache"})
 
     @routes.get("/favicon.svg")
     async def show_icon() -> Response:
