@@ -29,32 +29,11 @@ def show_message(message: Message) -> wire.Message:
 
 
 def show_approval(approval: Approval) -> wire.Approval:
-    return wire.Approval(
-        id=approval.id,
-        kind=approval.kind,
-        agent=approval.agent,
-        status=approval.status,
-        requested_by=approval.requested_by,
-        description=approval.description,
-        requested_at=approval.requested_at,
-        resolved_at=approval.resolved_at,
-        reason=approval.reason,
-    )
+    return wire.Approval.model_validate(approval, from_attributes=True)
 
 
 def show_question(question: Question) -> wire.Question:
-    return wire.Question(
-        id=question.id,
-        agent=question.agent,
-        question=question.question,
-        options=list(question.options),
-        multi=question.multi,
-        status=question.status,
-        asked_at=question.asked_at,
-        expires_at=question.expires_at,
-        answer=question.answer,
-        resolved_at=question.resolved_at,
-    )
+    return wire.Question.model_validate(question, from_attributes=True)
 
 
 def show_transcript_entry(entry: TranscriptEntry) -> dict[str, Any]:

@@ -41,8 +41,7 @@ def agent_routes(services: Services) -> APIRouter:
         """Ends an agent. Its state is kept unless `purge` is set."""
         await agents.destroy(name)
         if purge:
-            await agents.purge(name)
-            await services.transcripts.purge(name)
+            await purge_kept(name)
 
     @routes.get("/api/kept")
     async def list_kept() -> list[KeptState]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from hyperhive.core.names import parse_known_agent_name
 from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
+from hyperhive.host.present import show_transcript_entry
 from hyperhive.wire.operator import Journal, TranscriptEvent
 
 JOURNAL_PIECE_BYTES = 64 * 1024
@@ -24,9 +25,7 @@ def record_routes(services: Services) -> APIRouter:
     ) -> list[TranscriptEvent]:
         """The last events below sequence number `before`, in ascending order."""
         entries = await services.transcripts.before(parse_known_agent_name(name), before, limit)
-        return [
-            TranscriptEvent.model_validate({"seq": e.seq, "at": e.at, "kind": e.kind, "body": e.body}) for e in entries
-        ]
+        return [TranscriptEvent.model_validate(show_transcript_entry(entry)) for entry in entries]
 
     @routes.get("/api/journal/{name}")
     async def read_journal(name: Name, offset: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> Journal:
