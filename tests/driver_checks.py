@@ -32,6 +32,50 @@ async def refuses(work: Awaitable[object]) -> HiveError:
     raise AssertionError("it was not refused")
 
 
+# -- what containers are made of ---------------------------------------------------------------------------
+
+
+async def no_packages_are_always_there(rig: Rig) -> None:
+    assert await rig.driver.build([]) == {}
+
+
+async def a_package_that_is_there_is_reported_with_its_version(rig: Rig) -> None:
+    built = await rig.driver.build(["bash", "bash"])
+    assert list(built) == ["bash"] and built["bash"]
+    assert await rig.driver.build(["bash"]) == built
+
+
+async def packages_that_are_not_there_are_refused_and_all_named(rig: Rig) -> None:
+    error = await refuses(rig.driver.build(["no-such-package", "bash", "none-like-this"]))
+    for text in (error.message, error.hint):
+        assert "no-such-package" in text and "none-like-this" in text and "bash" not in text
+
+
+async def what_cannot_be_the_name_of_a_package_is_refused(rig: Rig) -> None:
+    for name in (
+        "",
+        "-f",
+        "--admindir=/tmp",
+        "ba*",
+        "b[a]sh",
+        "../bash",
+        "/bin/sh",
+        "bash:amd64",
+        "BASH",
+        "a b",
+        "a\0b",
+    ):
+        await refuses(rig.driver.build(["bash", name]))
+
+
+async def a_build_touches_no_running_container(rig: Rig) -> None:
+    await rig.run(SLEEP)
+    before = await rig.driver.observe("alice")
+    await rig.driver.build(["bash"])
+    await refuses(rig.driver.build(["no-such-package"]))
+    assert await rig.driver.observe("alice") == before
+
+
 # -- the life of a container -------------------------------------------------------------------------------
 
 
@@ -401,6 +445,11 @@ def _answer(rig: Rig, name: str) -> None:
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
+        no_packages_are_always_there,
+        a_package_that_is_there_is_reported_with_its_version,
+        packages_that_are_not_there_are_refused_and_all_named,
+        what_cannot_be_the_name_of_a_package_is_refused,
+        a_build_touches_no_running_container,
         a_container_goes_through_all_its_states,
         doing_it_twice_is_no_error,
         creating_again_keeps_it_running_and_the_next_start_takes_the_change,

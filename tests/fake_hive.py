@@ -15,22 +15,36 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 from hyperhive.core.approvals import ApprovalKind, ApprovalStatus
+from hyperhive.core.effects import Effect
 from hyperhive.core.errors import HiveError
 from hyperhive.core.messages import MessageState, SenderKind
-from hyperhive.core.questions import QuestionStatus
+from hyperhive.core.policy import Verdict
+from hyperhive.core.questions import PERMISSION_OPTIONS, PERMISSION_TTL_S, QuestionKind, QuestionStatus
 from hyperhive.wire.operator import (
+    AgentConfigView,
     AgentRow,
     Approval,
     CancelResult,
+    Comparison,
+    ConfigFile,
+    ConfigVersion,
     Created,
+    DiffHunk,
+    DiffLine,
+    Draft,
     ErrorBody,
+    FileDiff,
     Hive,
     Journal,
     KeptState,
     LoginLink,
+    MeaningRow,
     Message,
     Model,
+    Permission,
+    PolicyDecision,
     Question,
+    Review,
 )
 
 NOW = datetime.now(UTC)
@@ -55,8 +69,17 @@ AGENT = AgentRow(
     turns=7,
     last_outcome="ok",
     spawned_at=NOW - timedelta(days=2),
+    commit="c" * 40,
+    config_error="",
 )
-KEPT = KeptState(name="gone", destroyed_at=NOW - timedelta(hours=3), size_bytes=2_500_000)
+KEPT = KeptState(
+    name="gone",
+    spawned_at=NOW - timedelta(days=4),
+    destroyed_at=NOW - timedelta(hours=3),
+    size_bytes=2_500_000,
+    credentials=True,
+)
+DRAFT = Draft(name="tester", requested_by="manager", created_at=NOW - timedelta(hours=2), size_bytes=5_000)
 APPROVAL = Approval(
     id=3,
     kind=ApprovalKind.SPAWN,
@@ -67,7 +90,105 @@ APPROVAL = Approval(
     requested_at=NOW - timedelta(minutes=1),
     resolved_at=None,
     reason=None,
+    commit=None,
+    base=None,
+    reverts_to=None,
 )
+APPLY = Approval(
+    id=7,
+    kind=ApprovalKind.APPLY,
+    agent="alice",
+    status=ApprovalStatus.PENDING,
+    requested_by="manager",
+    description="she needs the tracker",
+    requested_at=NOW - timedelta(minutes=4),
+    resolved_at=None,
+    reason=None,
+    commit="d" * 40,
+    base="c" * 40,
+    reverts_to=None,
+)
+REVERT = APPLY.model_copy(
+    update={"id": 9, "kind": ApprovalKind.REVERT, "status": ApprovalStatus.APPROVED, "reverts_to": 3}
+)
+AGENT_TOML = FileDiff(
+    path="agent.toml",
+    change="changed",
+    binary=False,
+    executable=None,
+    old_size_bytes=30,
+    new_size_bytes=90,
+    added=2,
+    removed=1,
+    large=False,
+    truncated=False,
+    hunks=[
+        DiffHunk(
+            header="@@ -1,2 +1,3 @@",
+            lines=[
+                DiffLine(kind="context", old=1, new=1, text="warm_s = 60.0"),
+                DiffLine(kind="removed", old=2, new=None, text='packages = ["git"]'),
+                DiffLine(kind="added", old=None, new=2, text='packages = ["git", "jq"]'),
+                DiffLine(kind="added", old=None, new=3, text='\tmodel = "claude-test"'),
+            ],
+        )
+    ],
+)
+NOTES = FileDiff(
+    path="notes.md",
+    change="added",
+    binary=False,
+    executable=None,
+    old_size_bytes=0,
+    new_size_bytes=6,
+    added=1,
+    removed=0,
+    large=False,
+    truncated=False,
+    hunks=[DiffHunk(header="@@ -0,0 +1 @@", lines=[DiffLine(kind="added", old=None, new=1, text="start here")])],
+)
+COMPARISON = Comparison(
+    base="c" * 40,
+    commit="d" * 40,
+    files=[AGENT_TOML],
+    meaning=[
+        MeaningRow(area="packages", change="added", subject="jq", before="", after="jq", effect=Effect.REBUILD),
+        MeaningRow(
+            area="model", change="changed", subject="model", before="old", after="claude-test", effect=Effect.NEXT_TURN
+        ),
+    ],
+    effect=Effect.REBUILD,
+)
+REVIEW = Review(
+    approval=APPLY,
+    comparison=COMPARISON,
+    earlier=5,
+    since_earlier=COMPARISON.model_copy(update={"base": "e" * 40, "meaning": []}),
+    notes=[NOTES],
+    warnings=["an MCP server runs as the agent"],
+)
+CONFIG = AgentConfigView(
+    agent="alice",
+    commit="c" * 40,
+    files=[
+        ConfigFile(path="agent.toml", size_bytes=15, executable=False, text='packages = ["git"]\n'),
+        ConfigFile(path="logo.png", size_bytes=2048, executable=True, text=None),
+    ],
+    problem="",
+    config={"packages": ["git"]},
+    permissions=[Permission(area="run", subject="git *", verdict=Verdict.ALLOW, rule="bash.allow: git *")],
+)
+VERSION = ConfigVersion(
+    approval=3,
+    status=ApprovalStatus.DEPLOYED,
+    commit="c" * 40,
+    at=NOW - timedelta(days=1),
+    description="git for alice",
+    reason="",
+    current=True,
+    tag="deployed/3",
+)
+DECISION = PolicyDecision(verdict=Verdict.ALLOW, rule="bash.allow: git *", reason="git status is listed")
 MESSAGE = Message(
     id=12,
     sender="alice",
@@ -84,6 +205,7 @@ MESSAGE = Message(
 )
 QUESTION = Question(
     id=5,
+    kind=QuestionKind.QUESTION,
     agent="alice",
     question="which colour?",
     options=["amber", "mauve"],
@@ -93,6 +215,15 @@ QUESTION = Question(
     expires_at=NOW + timedelta(days=1),
     answer=None,
     resolved_at=None,
+)
+PERMISSION = QUESTION.model_copy(
+    update={
+        "id": 6,
+        "kind": QuestionKind.PERMISSION,
+        "question": "may I call WebFetch?",
+        "options": list(PERMISSION_OPTIONS),
+        "expires_at": NOW + timedelta(seconds=PERMISSION_TTL_S),
+    }
 )
 
 
@@ -157,6 +288,16 @@ def default_answers() -> dict[str, Answer]:
         "GET /api/approvals": answer_with([APPROVAL]),
         "POST /api/approvals/3/approve": answer_with(APPROVAL),
         "POST /api/approvals/3/deny": answer_with(APPROVAL),
+        "GET /api/approvals/7/review": answer_with(REVIEW),
+        "POST /api/approvals/7/approve": answer_with(APPLY.model_copy(update={"status": ApprovalStatus.APPROVED})),
+        "GET /api/agent-config/alice": answer_with(CONFIG),
+        "GET /api/agent-config/alice/history": answer_with([VERSION]),
+        "POST /api/agent-config/alice/revert": answer_with(REVERT, 201),
+        "POST /api/agent-config/alice/check": answer_with(DECISION),
+        "GET /api/config-schema": answer_with({"type": "object"}),
+        "GET /api/drafts": answer_with([DRAFT]),
+        "DELETE /api/drafts/tester": answer_with(None, 204),
+        "POST /api/kept/gone/revive": answer_with(AGENT, 201),
         "GET /api/inbox": answer_with([MESSAGE]),
         "POST /api/inbox/12/ack": answer_with(None, 204),
         "POST /api/messages": answer_with(Created(id=77), 201),

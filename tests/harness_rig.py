@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -26,6 +27,14 @@ async def eventually(look: Callable[[], T | None], deadline_s: float = DEADLINE_
         assert time.monotonic() < end_s, f"not seen within {deadline_s} s"
         await asyncio.sleep(0.02)
     return seen
+
+
+def make_config(commit: str = "1" * 40, **fields: Any) -> dict[str, Any]:
+    """A config without rules, but for `fields`: those of the config itself, or of its policy."""
+    config: dict[str, Any] = copy.deepcopy(link_peer.CONFIG) | {"commit": commit}
+    for name, value in fields.items():
+        (config if name in config else config["policy"])[name] = value
+    return config
 
 
 class ModelRelay:
@@ -148,6 +157,17 @@ class Rig:
 
     async def put(self, body: str, sender: str = "operator") -> int:
         return (await self.tell_peer({"put": {"sender": sender, "body": body}}))["id"]
+
+    async def set_config(self, **fields: Any) -> dict[str, Any]:
+        """Sends a config: the one without rules, but for `fields`. What the harness says to it."""
+        return await self.tell_peer({"config": make_config(**fields)})
+
+    async def put_config(self, **fields: Any) -> None:
+        """As `set_config`, but the harness gets it only with its next hello."""
+        await self.tell_peer({"config": make_config(**fields), "quietly": True})
+
+    async def decide(self, decision: str, reason: str = "") -> None:
+        await self.tell_peer({"decide": decision, "reason": reason})
 
     async def write_raw(self, line: bytes) -> None:
         await self.tell_peer({"raw": base64.b64encode(line).decode()})

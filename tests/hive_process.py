@@ -26,6 +26,7 @@ class HiveProcess:
     flags: tuple[str, ...] = ("--rehearsal",)
     environment: dict[str, str] = field(default_factory=dict[str, str])
     python: tuple[str, ...] = (sys.executable,)
+    program: tuple[str, ...] = ("-m", "hyperhive.host.main")
     port: int = 0
     login_url: str = ""
     process: "subprocess.Popen[str] | None" = None
@@ -49,7 +50,10 @@ class HiveProcess:
 
     def start(self) -> "HiveProcess":
         """Returns once the hive has printed its address."""
-        command = [*self.python, "-m", "hyperhive.host.main", "--data", str(self.data), "--port", str(self.port)]
+        if self.process is not None and self.process.stdout is not None:
+            # An earlier one may have ended by itself.
+            self.process.stdout.close()
+        command = [*self.python, *self.program, "--data", str(self.data), "--port", str(self.port)]
         with self.log_file.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, *self.flags],
@@ -165,10 +169,19 @@ def end_hive(hive: HiveProcess) -> None:
 
 def find_leftovers(hive: HiveProcess) -> list[int]:
     """The processes that still have a folder of this hive mounted."""
+    return _find_mounted(f"{hive.run}/agents/")
+
+
+def find_processes(hive: HiveProcess, agent: str) -> list[int]:
+    """The processes in an agent's container, the first one first."""
+    return sorted(_find_mounted(f"{hive.run}/agents/{agent} "))
+
+
+def _find_mounted(source: str) -> list[int]:
     found: list[int] = []
     for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
         try:
-            if f"{hive.run}/agents/" in mounts.read_text():
+            if source in mounts.read_text():
                 found.append(int(mounts.parent.name))
         except OSError:
             continue

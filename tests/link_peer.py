@@ -1,11 +1,13 @@
 """A stand-in for the daemon's end of one agent link, as a program that can be killed and started again.
 
-    python link_peer.py SOCKET STATE_FILE [--manager] [--conflict]
+    python link_peer.py SOCKET STATE_FILE [--manager] [--conflict] [--permission-wait SECONDS]
 
-Everything it knows is in STATE_FILE, replaced whole before any answer leaves: messages, events, and the log of all
-requests. It reads commands from standard input, one JSON object a line, and answers each with a line on standard
-output: {"put": {"sender": …, "body": …}} queues a message, {"cancel": true} asks the harness to cancel its turn,
-{"raw": "base64"} writes bytes to it as they are, {"drop": true} closes the connection.
+Everything it knows is in STATE_FILE, replaced whole before any answer leaves: messages, events, config, permissions,
+and the log of all requests. It reads commands from standard input, one JSON object a line, and answers each with a
+line on standard output: {"put": {"sender": …, "body": …}} queues a message, {"cancel": true} asks the harness to cancel
+its turn, {"raw": "base64"} writes bytes to it as they are, {"drop": true} closes the connection, {"config": …} is the
+config of each hello from then on and, unless "quietly" is true beside it, sent at once, {"decide": …, "reason": …}
+answers the oldest open question about a permission.
 """
 
 import argparse
@@ -31,15 +33,35 @@ from hyperhive.wire.jsonrpc import (
 )
 
 AGENT = "alice"
+# A config without any rule, as the default one is.
+CONFIG: dict[str, Any] = {
+    "commit": "0" * 40,
+    "model": "",
+    "prompt": "",
+    "warm_s": None,
+    "policy": {
+        "allowed_recipients": [],
+        "allowed_tools": [],
+        "bash_allow": [],
+        "bash_deny": [],
+        "bash_ask": [],
+        "ask": [],
+        "mcp_tools": {},
+    },
+    "mcp_servers": {},
+}
 
 
 class PeerState:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.data: dict[str, Any] = {"messages": [], "events": [], "log": [], "sent": {}}
+        self.data: dict[str, Any] = {
+            "messages": [], "events": [], "log": [], "sent": {}, "config": CONFIG, "permissions": {},
+        }  # fmt: skip
         if path.exists():
             self.data = json.loads(path.read_text())
         self.arrived = asyncio.Event()
+        self.decided = asyncio.Event()
 
     def save(self) -> None:
         fresh = self._path.with_suffix(".new")
@@ -66,6 +88,13 @@ class PeerState:
         self.arrived.set()
         return number
 
+    def decide(self, decision: str, reason: str) -> int:
+        question = next(entry for entry in self.data["permissions"].values() if not entry["decision"])
+        question |= {"decision": decision, "reason": reason}
+        self.save()
+        self.decided.set()
+        return question["id"]
+
     def queued(self) -> list[dict[str, Any]]:
         return [message for message in self.data["messages"] if message["state"] == "queued"]
 
@@ -73,11 +102,10 @@ class PeerState:
 class PeerConnection:
     """One harness that connected. Any method it does not know is refused, as the daemon would."""
 
-    def __init__(self, state: PeerState, writer: asyncio.StreamWriter, manager: bool, conflict: bool) -> None:
+    def __init__(self, state: PeerState, writer: asyncio.StreamWriter, options: argparse.Namespace) -> None:
         self._state = state
         self.writer = writer
-        self._manager = manager
-        self._conflict = conflict
+        self._options = options
         self.answers: dict[int | str | None, asyncio.Future[Response]] = {}
 
     async def answer(self, request: Request) -> None:
@@ -104,21 +132,28 @@ class PeerConnection:
                 self._settle(params["ids"], "acked", "")
             case agent_link.REQUEUE:
                 self._settle(params["ids"], "failed" if params["failed"] else "queued", params["reason"])
-            case agent_link.SEND:
-                sent = state["sent"].setdefault(params["idempotency_key"], params)
-                return {"id": 1000 + list(state["sent"].values()).index(sent)}
             case agent_link.EVENTS_APPEND:
                 return self._append(params["events"])
             case agent_link.TURN_STATE:
                 pass
+            case _:
+                return await self._serve_tool(method, params)
+        return {}
+
+    async def _serve_tool(self, method: str, params: dict[str, Any]) -> Any:
+        match method:
+            case agent_link.SEND:
+                sent = self._state.data["sent"].setdefault(params["idempotency_key"], params)
+                return {"id": 1000 + list(self._state.data["sent"].values()).index(sent)}
+            case agent_link.ASK_PERMISSION:
+                return await self._ask_permission(params)
             case agent_link.START:
                 raise NotFoundError("there is no agent 'bob'", "list_agents shows who there is")
             case _:
                 raise InvalidInputError(f"no method {method}")
-        return {}
 
     def _hello(self, params: dict[str, Any]) -> Any:
-        if self._conflict:
+        if self._options.conflict:
             raise ConflictError("a newer generation is connected")
         for message in self._state.data["messages"]:
             if message["state"] == "leased" and message["id"] not in params["holding"]:
@@ -126,8 +161,9 @@ class PeerConnection:
         events = self._state.data["events"]
         return {
             "agent": AGENT,
-            "manager": self._manager,
+            "manager": self._options.manager,
             "events_stored_seq": events[-1]["seq"] if events else 0,
+            "config": self._state.data["config"],
         }
 
     async def _recv(self, params: dict[str, Any]) -> Any:
@@ -142,6 +178,17 @@ class PeerConnection:
             message["deliveries"] += 1
         shown = [{key: message[key] for key in agent_link.WireMessage.__annotations__} for message in taken]
         return {"messages": shown, "waiting": len(self._state.queued())}
+
+    async def _ask_permission(self, params: dict[str, Any]) -> Any:
+        asked = self._state.data["permissions"]
+        question = asked.setdefault(params["idempotency_key"], {"id": len(asked) + 1, "decision": "", "reason": ""})
+        self._state.save()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(params["wait_s"], self._options.permission_wait)):
+                while not question["decision"]:
+                    self._state.decided.clear()
+                    await self._state.decided.wait()
+        return question
 
     def _settle(self, ids: list[int], state: str, note: str) -> None:
         for message in self._state.data["messages"]:
@@ -179,7 +226,7 @@ class Peer:
             self._reply(await self._obey(json.loads(line)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = PeerConnection(self._state, writer, self._options.manager, self._options.conflict)
+        connection = PeerConnection(self._state, writer, self._options)
         self._connection = connection
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.LimitOverrunError):
             while True:
@@ -196,6 +243,13 @@ class Peer:
     async def _obey(self, command: dict[str, Any]) -> dict[str, Any]:
         if "put" in command:
             return {"id": self._state.put(**command["put"])}
+        if "decide" in command:
+            return {"id": self._state.decide(command["decide"], command.get("reason", ""))}
+        if "config" in command:
+            self._state.data["config"] = command["config"]
+            self._state.save()
+            if command.get("quietly"):
+                return {}
         connection = self._connection
         if connection is None:
             return {"error": "nobody is connected"}
@@ -203,11 +257,17 @@ class Peer:
             connection.writer.write(base64.b64decode(command["raw"]))
         elif "drop" in command:
             connection.writer.close()
+        elif "config" in command:
+            answer = await self._ask_harness(connection, agent_link.SET_CONFIG, {"config": command["config"]})
+            return {"refused": str(answer.error)} if answer.error else {"taken": answer.result}
         else:
-            answer = connection.answers["cancel"] = asyncio.get_running_loop().create_future()
-            connection.writer.write(encode_request(Request(agent_link.CANCEL_TURN, {}, "cancel")))
-            return (await answer).result
+            return (await self._ask_harness(connection, agent_link.CANCEL_TURN, {})).result
         return {}
+
+    async def _ask_harness(self, connection: PeerConnection, method: str, params: dict[str, Any]) -> Response:
+        answer = connection.answers[method] = asyncio.get_running_loop().create_future()
+        connection.writer.write(encode_request(Request(method, params, method)))
+        return await answer
 
     def _reply(self, reply: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(reply) + "\n")
@@ -220,6 +280,7 @@ def main() -> None:
     parser.add_argument("state", type=Path)
     parser.add_argument("--manager", action="store_true")
     parser.add_argument("--conflict", action="store_true")
+    parser.add_argument("--permission-wait", type=float, default=60.0)
     asyncio.run(Peer(parser.parse_args()).run())
 
 

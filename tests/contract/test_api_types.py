@@ -32,7 +32,9 @@ def render_type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " | ".join(render_type(option, definitions) for option in schema["anyOf"])
     if "$ref" in schema:
-        return render_type(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        name = schema["$ref"].rpartition("/")[2]
+        # Another model is named, and compared by itself; an enum is compared by its values.
+        return name if "properties" in definitions[name] else render_type(definitions[name], definitions)
     if "enum" in schema or "const" in schema:
         return "|".join(sorted(schema.get("enum", [schema.get("const")])))
     match schema.get("type"):
@@ -65,7 +67,17 @@ def test_the_pages_read_what_the_api_writes(name: str) -> None:
         assert expand(text, aliases) == expected, f"{name}.{field}"
 
 
+def test_a_model_that_another_one_holds_is_known_to_the_pages() -> None:
+    held = {
+        name
+        for fields in INTERFACES.values()
+        for text in fields.values()
+        for name in re.findall(r"\b[A-Z]\w+", text.replace("Record", ""))
+    }
+    assert held <= INTERFACES.keys() | read_aliases().keys()
+
+
 def test_the_pages_know_every_event_and_no_other() -> None:
     source = "".join(path.read_text() for path in WEB.rglob("*.ts") if not path.name.endswith(".test.ts"))
-    named = set(re.findall(r'"((?:message|approval|question|agent)\.[a-z]+)"', source))
+    named = set(re.findall(r'"((?:message|approval|question|agent|draft)\.[a-z]+)"', source))
     assert named <= {event.value for event in EventName}

@@ -10,7 +10,17 @@ import driver_checks
 from driver_rig import Wrap, open_rig
 from driver_runner import KINDS, run_check, run_check_unprivileged, unprivileged_place
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, Observation
-from hyperhive.testing.bad_drivers import DiesAtStart, DiesLater, Faithful, LeavesRunning, Lies, NeverStarts, Slow
+from hyperhive.testing.bad_drivers import (
+    BuildsAnything,
+    DiesAtStart,
+    DiesLater,
+    Faithful,
+    LeavesRunning,
+    Lies,
+    NeverBuilds,
+    NeverStarts,
+    Slow,
+)
 
 RUNNING = Observation(ContainerState.RUNNING, pid=1)
 
@@ -44,6 +54,14 @@ def refuse_to_start(driver: Driver) -> Driver:
     return NeverStarts(driver, error=DriverError("it never starts", "try another driver"))
 
 
+def refuse_to_build(driver: Driver) -> Driver:
+    return NeverBuilds(driver, error=DriverError("it never builds", "try another driver"))
+
+
+def build_anything(driver: Driver) -> Driver:
+    return BuildsAnything(driver)
+
+
 def say_it_runs(driver: Driver) -> Driver:
     return Lies(driver, claim=RUNNING)
 
@@ -71,6 +89,10 @@ def be_slow(driver: Driver) -> Driver:
 @pytest.mark.parametrize(
     ("name", "wrap"),
     [
+        ("no_packages_are_always_there", refuse_to_build),
+        ("packages_that_are_not_there_are_refused_and_all_named", refuse_to_build),
+        ("packages_that_are_not_there_are_refused_and_all_named", build_anything),
+        ("what_cannot_be_the_name_of_a_package_is_refused", build_anything),
         ("a_container_goes_through_all_its_states", refuse_to_start),
         ("a_command_that_ends_at_once_was_started", refuse_to_start),
         ("a_container_goes_through_all_its_states", die_at_start),
@@ -92,6 +114,7 @@ async def test_the_checks_catch_a_driver_that_misbehaves(name: str, wrap: Wrap, 
 async def test_the_checks_allow_a_driver_that_is_only_wrapped_or_slow(wrap: Wrap, tmp_path: Path) -> None:
     async with open_rig(tmp_path, wrap) as rig:
         await driver_checks.a_container_goes_through_all_its_states(rig)
+        await driver_checks.packages_that_are_not_there_are_refused_and_all_named(rig)
 
 
 async def test_a_driver_that_dies_later_is_seen_to(tmp_path: Path) -> None:

@@ -1,54 +1,18 @@
 """Bad input on every socket gets a clear error and loses nothing: who sends it harms only itself."""
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
 
 import httpx
 import pytest
 
 from hive_process import HiveProcess, end_hive, wait_for
 from hyperhive.wire.jsonrpc import HIVE_ERROR, INVALID_REQUEST, LINE_LIMIT_BYTES, METHOD_NOT_FOUND, PARSE_ERROR
-
-
-class Link:
-    """A raw client of an agent's link: what an adversary in a container can be."""
-
-    def __init__(self, hive: HiveProcess, agent: str = "manager") -> None:
-        self.connection = hive.link(agent)
-        self.lines = self.connection.makefile("rb")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.lines.close()
-        self.connection.close()
-
-    def send(self, line: bytes) -> None:
-        self.connection.sendall(line)
-
-    def answer(self) -> dict[str, Any]:
-        line = self.lines.readline()
-        assert line, "the daemon hung up"
-        return json.loads(line)
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
-        return self.answer()
-
-    def is_closed(self) -> bool:
-        try:
-            while self.lines.readline():
-                pass
-        except ConnectionResetError:
-            pass
-        return True
+from link_lines import Link
 
 
 def is_well(hive: HiveProcess) -> bool:
@@ -106,6 +70,9 @@ def test_nothing_is_answered_before_hello_nor_to_an_older_harness(shared_hive: H
 def test_a_harness_cannot_do_what_is_the_managers_or_name_a_sender(hive: HiveProcess) -> None:
     hive.post("/api/agents", {"name": "alice"})
     hive.wait_state("alice", "idle")
+    # Or its own harness would take the connection back.
+    hive.post("/api/agents/alice/stop")
+    hive.wait_state("alice", "stopped")
     generation = 1
     with Link(hive, "alice") as link:
         assert link.call("hello", protocol=1, generation=generation, holding=[])["result"]["agent"] == "alice"

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from claude_agent_sdk import (
@@ -130,6 +130,21 @@ async def test_a_hook_of_the_caller_can_deny_a_tool(tmp_path: Path) -> None:
     assert (result.content, result.is_error) == ("not today", True)
     assert not (tmp_path / "made").exists()
     assert get_result(messages).permission_denials
+
+
+@pytest.mark.parametrize("on_failure", ["block", "continue"])
+async def test_a_hook_that_fails_blocks_only_if_it_is_said_to(
+    tmp_path: Path, on_failure: Literal["block", "continue"]
+) -> None:
+    async def break_down(_input: HookInput, _tool_use_id: str | None, _context: HookContext) -> HookJSONOutput:
+        raise RuntimeError("broken")
+
+    options = make_options(tmp_path, hooks={"PreToolUse": [HookMatcher(hooks=[break_down], on_failure=on_failure)]})
+    async with open_client(options) as client:
+        messages = await ask(client, '%% tool Bash {"command": "touch made"}')
+    (result,) = find_tool_results(messages)
+    assert result.is_error is (on_failure == "block")
+    assert (tmp_path / "made").exists() is (on_failure == "continue")
 
 
 async def test_an_interrupt_ends_the_turn_and_the_process_goes_on(tmp_path: Path) -> None:

@@ -20,20 +20,11 @@ from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.agents import Agents
-from hyperhive.host.approvals import Approvals
-from hyperhive.host.broker import Broker
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Driver, DriverError, Observation
-from hyperhive.host.feed import Feed
-from hyperhive.host.gateway import Gateway
-from hyperhive.host.link.methods import LinkMethods
-from hyperhive.host.link.server import LinkServer
-from hyperhive.host.questions import Questions
-from hyperhive.host.roster import Roster
+from hyperhive.host.parts import build_parts
 from hyperhive.host.store.rows import Desired
-from hyperhive.host.store.store import Store
-from hyperhive.host.transcripts import Transcripts
 from hyperhive.testing.bad_drivers import DiesAtStart, DiesLater, Faithful, LeavesRunning, Lies, NeverStarts, Slow, kill
 from hyperhive.wire.operator import AgentRow
 
@@ -103,30 +94,14 @@ async def open_hive(wrap: Wrap) -> AsyncGenerator[Hive]:
         driver = wrap(honest)
         await driver.prepare()
 
-        feed = Feed()
-        store = Store(roots.database, "hive", feed.publish_events)
-        stack.callback(store.close)
-        telemetry = Store(roots.telemetry, "telemetry")
-        stack.callback(telemetry.close)
-        roster = Roster(store, feed, driver.name)
-        broker = Broker(store)
-        feed.listen(broker.on_event)
-        feed.listen(roster.on_event)
-        agents = Agents(store, driver, roots, roster, HarnessSettings("api_key", warm_s=0))
-        hive = Hive(agents, honest, driver)
-        feed.listen(hive.events.append)
-        gateway = Gateway(UPSTREAM, None, telemetry)
-        stack.push_async_callback(gateway.close)
-        transcripts = Transcripts(telemetry, feed)
-        methods = LinkMethods(broker, Questions(store), Approvals(store, agents), agents, transcripts)
-        links = LinkServer(roots, methods.serve, gateway.application)
-        stack.push_async_callback(links.close_all)
-        agents.attach(links)
+        parts = build_parts(roots, driver, HarnessSettings("api_key", warm_s=0), UPSTREAM, None, stack)
+        await parts.prepare()
         stack.push_async_callback(honest.destroy, "alice")
-        stack.push_async_callback(agents.finish)
-        await store.write(lambda tx: insert_agent(tx, MANAGER, agents.first_uid))
-        await store.write(lambda tx: tx.list("set_desired", name=MANAGER, desired=Desired.STOPPED))
-        watch = asyncio.create_task(agents.watch_forever())
+        hive = Hive(parts.agents, honest, driver)
+        parts.feed.listen(hive.events.append)
+        await parts.store.write(lambda tx: insert_agent(tx, MANAGER, parts.agents.first_uid))
+        await parts.store.write(lambda tx: tx.list("set_desired", name=MANAGER, desired=Desired.STOPPED))
+        watch = asyncio.create_task(parts.lifecycle.watch_forever())
         try:
             yield hive
             assert not watch.done(), "the watch over the containers has ended"

@@ -11,6 +11,8 @@ from hive_process import HiveProcess
 BODIES: dict[str, dict[str, Any]] = {
     "/api/agents": {"name": "intruder"},
     "/api/messages": {"to": "manager", "body": "I am the operator"},
+    "/api/agent-config/manager/revert": {"to": 0},
+    "/api/agent-config/manager/check": {"tool": "Bash"},
 }
 
 
@@ -26,7 +28,7 @@ def operations(hive: HiveProcess) -> list[tuple[str, str]]:
 
 
 def state_of(hive: HiveProcess) -> list[Any]:
-    paths = ["/api/agents", "/api/messages", "/api/approvals", "/api/questions"]
+    paths = ["/api/agents", "/api/messages", "/api/approvals", "/api/questions", "/api/drafts", "/api/kept"]
     rows = [hive.get(path) for path in paths]
     rows[0] = [row["name"] for row in rows[0]]
     return rows
@@ -137,18 +139,24 @@ def test_a_path_cannot_climb_out_of_the_pages(shared_hive: HiveProcess) -> None:
         assert "import" not in response.text
 
 
-BAD_NAMES = ["..", "-x", "Alice", "a_b", "operator", "system", "hm1nd", "x" * 64, "a%00b", "%2e%2e"]
+BAD_NAMES = ["..", "-x", "a/b", "a%2fb", "Alice", "a_b", "operator", "system", "hm1nd", "x" * 64, "a%00b", "%2e%2e"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_a_bad_agent_name_is_refused_wherever_one_is_taken(shared_hive: HiveProcess, name: str) -> None:
     before = state_of(shared_hive)
-    calls: list[tuple[str, str, dict[str, str] | None]] = [
+    calls: list[tuple[str, str, dict[str, Any] | None]] = [
         ("POST", "/api/agents", {"name": name}),
         ("POST", "/api/messages", {"to": name if name != "operator" else "", "body": "hello"}),
         *[("POST", f"/api/agents/{name}/{act}", {}) for act in ("start", "stop", "restart", "cancel")],
         ("DELETE", f"/api/agents/{name}", None),
         ("DELETE", f"/api/kept/{name}", None),
+        ("POST", f"/api/kept/{name}/revive", {}),
+        ("DELETE", f"/api/drafts/{name}", None),
+        ("GET", f"/api/agent-config/{name}", None),
+        ("GET", f"/api/agent-config/{name}/history", None),
+        ("POST", f"/api/agent-config/{name}/revert", {"to": 0}),
+        ("POST", f"/api/agent-config/{name}/check", {"tool": "Read"}),
         ("GET", f"/api/agents/{name}/transcript", None),
         ("GET", f"/api/journal/{name}", None),
         ("GET", f"/api/stream?agent={name}", None),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hyperhive.core.bash_commands import LINE_LIMIT_BYTES, parse_command_line
+from hyperhive.core.bash_commands import LINE_LIMIT_BYTES, ODD_LINE_END, parse_command_line
 from hyperhive.core.bash_patterns import parse_bash_pattern
 from hyperhive.core.bash_rules import decide_bash
 from hyperhive.core.errors import InvalidInputError
@@ -677,7 +677,18 @@ def test_a_forbidden_command_anywhere_in_a_line_is_never_allowed(line: str) -> N
 @settings(max_examples=200, deadline=None)
 @given(make_lines(GOOD, CONNECTORS, PLAIN_NESTINGS))
 def test_allowed_commands_are_allowed_in_any_combination_that_is_followed(line: str) -> None:
-    assert decide(GIT_AND_ECHO, line) is Verdict.ALLOW
+    decision = decide_bash(GIT_AND_ECHO, line)
+    if ODD_LINE_END in decision.reason:
+        # The parser has read two lines as one command. That this is noticed is what counts.
+        assert "\n" in line
+    else:
+        assert decision.verdict is Verdict.ALLOW
+
+
+def test_a_line_that_the_parser_misreads_is_denied_with_what_to_write_instead() -> None:
+    misread = decide_bash(GIT_AND_ECHO, "git a | git b | git c\ngit d && git e")
+    assert (misread.verdict, ODD_LINE_END in misread.reason) == (Verdict.DENY, True)
+    assert decide(GIT_AND_ECHO, "git a | git b | git c; git d && git e") is Verdict.ALLOW
 
 
 # fmt: off

@@ -6,21 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from hyperhive.core.errors import InvalidInputError, NotFoundError, TooLargeError
+from hyperhive.core.errors import InvalidInputError, NotFoundError, RefusedError, TooLargeError
 from hyperhive.core.messages import BODY_LIMIT_BYTES, DELIVERY_ATTEMPTS, RECV_LIMIT_BYTES, MessageState
+from hyperhive.core.policy import Policy
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.broker import Broker
 from hyperhive.host.feed import Feed
 from hyperhive.host.store.store import Store
 
 
+async def get_policy(name: str) -> Policy:
+    """Everybody may write to anyone, but for carol."""
+    return Policy(allowed_recipients=("bob",)) if name == "carol" else Policy()
+
+
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     feed = Feed()
     store = Store(tmp_path / "hive.sqlite", "hive", feed.publish_events)
-    broker = Broker(store)
+    broker = Broker(store, get_policy)
     feed.listen(broker.on_event)
-    for name in ("alice", "bob"):
+    for name in ("alice", "bob", "carol", "manager"):
         await store.write(lambda tx, name=name: insert_agent(tx, name, None))
     yield broker
     store.close()
@@ -174,3 +180,12 @@ async def test_one_answer_is_bounded_by_bytes_and_the_next_one_goes_on(broker: B
         sizes.append(len(messages))
         assert sum(len(message.body) for message in messages) <= RECV_LIMIT_BYTES
     assert sizes == [2, 2, 1]
+
+
+async def test_who_is_not_on_the_senders_list_gets_nothing_and_that_is_recorded(broker: Broker) -> None:
+    with pytest.raises(RefusedError, match="may send to: bob, manager"):
+        await broker.send("carol", "alice", "psst")
+    assert await broker.recv("alice", 1, 10, 0) == ([], 0)
+    assert (await broker.send("carol", "bob", "hello")).recipient == "bob"
+    assert (await broker.send("carol", "manager", "help")).recipient == "manager"
+    assert (await broker.send("operator", "carol", "hello")).recipient == "carol"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cli_process import asked, call
 from fake_hive import (
     APPROVAL,
     QUESTION,
@@ -22,7 +23,7 @@ from fake_hive import (
 from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.core.messages import BODY_LIMIT_BYTES
 from hyperhive.system.pids import find_process
-from hyperhive.system.process import Completed, run
+from hyperhive.system.process import run
 from hyperhive.system.sockets import bind_unix
 
 
@@ -30,20 +31,6 @@ from hyperhive.system.sockets import bind_unix
 def hive(tmp_path: Path) -> Iterator[FakeHive]:
     with run_fake_hive(tmp_path / "data") as fake:
         yield fake
-
-
-async def call(data: Path, *args: str, stdin: bytes = b"", **environment: str) -> Completed:
-    """The real entry point as a program of its own."""
-    return await run(
-        [sys.executable, "-m", "hyperhive.cli.main", *args],
-        timeout_s=60,
-        stdin=stdin,
-        env=os.environ | {"HIVE_DATA": str(data)} | environment,
-    )
-
-
-def asked(hive: FakeHive) -> list[str]:
-    return [f"{received.method} {received.path}" for received in hive.received]
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -54,6 +41,8 @@ def asked(hive: FakeHive) -> list[str]:
     [
         (["ps"], "GET /api/agents", {"name", "state", "reason", "driver", "model"}),
         (["ps", "--kept"], "GET /api/kept", {"name", "size_bytes"}),
+        (["kept"], "GET /api/kept", {"name", "size_bytes", "spawned_at", "destroyed_at", "credentials"}),
+        (["drafts"], "GET /api/drafts", {"name", "size_bytes", "created_at", "requested_by"}),
         (["pending"], "GET /api/approvals?status=pending", {"id", "kind", "agent", "status"}),
         (["inbox", "--limit", "5"], "GET /api/inbox?limit=5", {"id", "sender", "body", "sent_at"}),
         (["questions"], "GET /api/questions?status=open", {"id", "agent", "question", "options"}),

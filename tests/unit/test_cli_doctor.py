@@ -14,6 +14,7 @@ from hyperhive.cli.doctor import (
     CheckStatus,
     check_credential,
     check_disk,
+    check_git_version,
     check_machine,
     check_modes,
     check_pages,
@@ -43,6 +44,20 @@ def write_program(path: Path, text: str) -> None:
 def test_an_old_python_is_missing_what_it_takes() -> None:
     assert check_python((3, 10, 9)).status is CheckStatus.MISSING
     assert check_python((3, 11, 0)).status is CheckStatus.OK
+
+
+@pytest.mark.parametrize("text", ["git version 2.31.0", "git version 2.39.5 (Apple Git-154)", "git version 3.0.rc1"])
+def test_a_git_that_is_new_enough_is_kept_as_it_says(text: str) -> None:
+    check = Check("git", CheckStatus.OK, text)
+    assert check_git_version(check) == check
+
+
+@pytest.mark.parametrize("text", ["git version 2.30.9", "git version 1.99", "git", "version two", "2.٣١"])
+def test_a_git_that_is_too_old_or_tells_no_version_is_missing(text: str) -> None:
+    check = check_git_version(Check("git", CheckStatus.OK, text))
+    assert check.status is CheckStatus.MISSING
+    assert "2.31" in check.detail
+    assert check.mend.endswith("apt-get install -y git")
 
 
 def test_the_disk_of_a_folder_not_made_yet_is_looked_at(tmp_path: Path) -> None:
@@ -107,7 +122,9 @@ async def test_every_check_has_a_name_of_its_own_and_trouble_has_a_mend(roots: R
     checks = await check_machine(roots, os.environ)
     names = [check.name for check in checks]
     assert len(set(names)) == len(names)
-    assert {"python", "bwrap", "user namespaces", "claude", "git", "disk", "hive", "credential"} <= set(names)
+    assert {"python", "bwrap", "user namespaces", "claude", "git", "prlimit", "disk", "hive", "credential"} <= set(
+        names
+    )
     assert not [check for check in checks if check.status is not CheckStatus.OK and not check.mend]
 
 
@@ -122,7 +139,7 @@ async def test_a_machine_without_the_programs_exits_1_and_tells_the_commands(tmp
     assert done.status == 1
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert set(checks["git"]) == {"name", "status", "detail", "mend"}
-    for name, package in (("bwrap", "bubblewrap"), ("git", "git")):
+    for name, package in (("bwrap", "bubblewrap"), ("git", "git"), ("prlimit", "util-linux")):
         assert checks[name]["status"] == "missing"
         assert checks[name]["mend"].endswith(f"apt-get install -y {package}")
     assert checks["user namespaces"]["status"] == "warn"

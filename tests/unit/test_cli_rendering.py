@@ -7,12 +7,27 @@ from typing import Any
 
 import pytest
 
-from fake_hive import AGENT, APPROVAL, HIVE, KEPT, MESSAGE, NOW, QUESTION
+from fake_hive import AGENT, APPLY, APPROVAL, DRAFT, HIVE, KEPT, MESSAGE, NOW, PERMISSION, QUESTION, REVIEW
 from hyperhive.cli.agents import render_agents, render_kept
 from hyperhive.cli.approvals import render_approvals
+from hyperhive.cli.drafts import render_drafts
 from hyperhive.cli.hive import render_summary
 from hyperhive.cli.messages import render_inbox, render_questions
-from hyperhive.cli.rendering import Column, Screen, render_age, render_block, render_json, render_size, render_table
+from hyperhive.cli.rendering import (
+    Column,
+    Screen,
+    render_age,
+    render_block,
+    render_exact_line,
+    render_exact_text,
+    render_full_table,
+    render_json,
+    render_size,
+    render_table,
+    wrap_prose,
+    wrap_text,
+)
+from hyperhive.cli.review import Request
 from hyperhive.core.text import text_width
 from hyperhive.wire.operator import Model
 
@@ -48,8 +63,8 @@ def test_colours_appear_only_on_a_screen_that_wants_them() -> None:
 
 def test_agents_are_shown_with_state_age_and_model() -> None:
     head, line = render_agents([row(AGENT)], SCREEN).splitlines()
-    assert head.split() == ["NAME", "STATE", "SINCE", "WAITING", "TURNS", "MODEL", "REASON"]
-    assert line.split() == ["alice", "idle", "5", "min", "2", "7", "claude-test"]
+    assert head.split() == ["NAME", "STATE", "SINCE", "WAITING", "TURNS", "MODEL", "COMMIT", "REASON"]
+    assert line.split() == ["alice", "idle", "5", "min", "2", "7", "claude-test", "cccccccc"]
 
 
 def test_a_field_that_is_missing_is_shown_as_unknown() -> None:
@@ -60,7 +75,8 @@ def test_every_field_that_is_shown_is_one_of_the_api() -> None:
     shown = [
         render_agents([row(AGENT)], SCREEN),
         render_kept([row(KEPT)], SCREEN),
-        render_approvals([row(APPROVAL)], SCREEN),
+        render_drafts([row(DRAFT)], SCREEN),
+        render_approvals([Request(row(APPROVAL)), Request(row(APPLY), row(REVIEW))], SCREEN),
         render_inbox([row(MESSAGE)], SCREEN),
         render_summary(
             {**row(HIVE), "data": "/d", "agents": {"idle": 1}, "pending_approvals": 1, "open_questions": 1}, SCREEN
@@ -73,8 +89,29 @@ def test_every_field_that_is_shown_is_one_of_the_api() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        render_agents([row(AGENT, reason=HOSTILE, model=HOSTILE, name=HOSTILE, state=HOSTILE)], SCREEN),
-        render_approvals([row(APPROVAL, description=HOSTILE, requested_by=HOSTILE, agent=HOSTILE)], SCREEN),
+        render_agents(
+            [
+                row(
+                    AGENT,
+                    reason=HOSTILE,
+                    model=HOSTILE,
+                    name=HOSTILE,
+                    state=HOSTILE,
+                    commit=HOSTILE,
+                    config_error=HOSTILE,
+                )
+            ],
+            SCREEN,
+        ),
+        render_kept([row(KEPT, name=HOSTILE, destroyed_at=HOSTILE)], SCREEN),
+        render_drafts([row(DRAFT, name=HOSTILE, requested_by=HOSTILE, created_at=HOSTILE)], SCREEN),
+        render_approvals(
+            [
+                Request(row(APPROVAL, description=HOSTILE, requested_by=HOSTILE, agent=HOSTILE)),
+                Request(row(APPROVAL), problem=HOSTILE),
+            ],
+            SCREEN,
+        ),
         render_inbox([row(MESSAGE, body=HOSTILE, sender=HOSTILE)], SCREEN),
         render_questions([row(QUESTION, question=HOSTILE, options=[HOSTILE], answer=HOSTILE)], SCREEN),
     ],
@@ -86,7 +123,7 @@ def test_text_of_agents_neither_controls_the_terminal_nor_forges_a_line(text: st
 
 def test_an_approval_is_shown_in_full_however_narrow_the_screen() -> None:
     description = "a " * 500 + "END"
-    assert "END" in render_approvals([row(APPROVAL, description=description)], replace(SCREEN, width=20))
+    assert "END" in render_approvals([Request(row(APPROVAL, description=description))], replace(SCREEN, width=20))
 
 
 def test_the_inbox_shows_the_newest_last_and_marks_what_is_new() -> None:
@@ -95,8 +132,41 @@ def test_the_inbox_shows_the_newest_last_and_marks_what_is_new() -> None:
     assert heads == ["#8 from alice, 30 s ago, answers #4", "#9 from alice, 30 s ago, new"]
 
 
-def test_a_question_shows_its_options() -> None:
-    assert "[2] mauve" in render_questions([row(QUESTION)], SCREEN)
+def test_a_question_shows_its_options_and_its_deadline() -> None:
+    text = render_questions([row(QUESTION)], SCREEN)
+    assert "[2] mauve" in text
+    assert text.startswith("#5 alice asks, 2 min ago; expires in 1 d\n")
+
+
+def test_a_permission_says_that_silence_denies_it() -> None:
+    head, _, *options = render_questions([row(PERMISSION)], SCREEN).splitlines()
+    assert head == "#6 alice asks for permission, 2 min ago; denied if nobody answers within 10 min"
+    assert [line.strip() for line in options] == ["[1] allow once", "[2] allow for 30 minutes", "[3] deny"]
+
+
+def test_a_question_that_ended_has_no_deadline() -> None:
+    head = render_questions([row(QUESTION, status="answered", answer="amber")], SCREEN).splitlines()[0]
+    assert head == "#5 alice asks, 2 min ago, answered"
+
+
+def test_an_option_cannot_bring_another_one_along() -> None:
+    text = render_questions([row(QUESTION, options=["deny\n    [2] allow", "x"])], SCREEN)
+    assert [line.strip()[:3] for line in text.splitlines()[2:]] == ["[1]", "[2]"]
+
+
+def test_the_last_config_that_failed_is_told_below_the_agent() -> None:
+    agents = [row(AGENT, config_error="no package\njq"), row(AGENT, name="bob")]
+    _, _, error, bob = render_agents(agents, SCREEN).splitlines()
+    assert error == "  config: no package jq"
+    assert bob.startswith("bob")
+    narrow = render_agents(agents, replace(SCREEN, width=20)).splitlines()[2]
+    assert (text_width(narrow), narrow[-1]) == (20, "…")
+
+
+def test_kept_state_says_whether_a_login_is_among_it() -> None:
+    assert render_kept([row(KEPT)], SCREEN).splitlines()[1].split() == [
+        *("gone", "3", "h", "ago", "4", "d", "2.4", "MiB", "yes"),
+    ]
 
 
 def test_nothing_is_said_in_words() -> None:
@@ -104,11 +174,62 @@ def test_nothing_is_said_in_words() -> None:
     assert render_inbox([], SCREEN) == "no messages"
     assert render_questions([], SCREEN) == "no questions"
     assert "hive spawn" in render_agents([], SCREEN)
+    assert render_drafts([], SCREEN) == "no drafts"
     assert render_kept([], SCREEN) == "nothing is kept of destroyed agents"
 
 
+def test_a_long_line_of_a_block_goes_on_indented_at_a_blank() -> None:
+    text = "one two three " + "x" * 30
+    block = render_block("head", text, replace(SCREEN, width=16))
+    assert block.splitlines() == [
+        "head",
+        "    one two",
+        "    three",
+        "    " + "x" * 12,
+        "    " + "x" * 12,
+        "    " + "x" * 6,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b", "你好 " * 9, "x" * 50, " x" * 25, "a  " * 20, "e\u0301" * 30])
+def test_wrapping_loses_nothing_and_keeps_to_the_width(text: str) -> None:
+    for wrap in (wrap_text, wrap_prose):
+        pieces = wrap(text, 7)
+        assert "".join(pieces) == text
+        assert max(text_width(piece) for piece in pieces) <= 7
+
+
+@pytest.mark.parametrize("width", [None, 20, 60])
+def test_a_full_table_shows_all_of_every_cell(width: int | None) -> None:
+    columns = [Column("A", lambda r: r[0]), Column("B", lambda r: r[1])]
+    table = render_full_table(columns, [("x" * 40, "y" * 90)], replace(SCREEN, width=width))
+    assert (table.count("x"), table.count("y")) == (40, 90)
+    assert width is None or max(text_width(line) for line in table.splitlines()) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u00a0b", "a\\xa0b"),
+        ("a\u200db", "a\\u200db"),
+        ("a\u3164b", "a\\u3164b"),
+        ("a\ufe0fb", "a\\ufe0fb"),
+        ("a\U000e0101b", "a\\U000e0101b"),
+        ("a\ue000b", "a\\ue000b"),
+        ("a\u2028b", "a\\u2028b"),
+        ("ä你é\tb\nc", "ä你é\tb\nc"),
+    ],
+)
+def test_what_cannot_be_seen_is_named_where_it_is_applied(text: str, shown: str) -> None:
+    assert render_exact_text(text) == shown
+
+
+def test_an_exact_line_is_one_line() -> None:
+    assert render_exact_line("a\tb\nc") == "a\\tb\\nc"
+
+
 def test_a_block_keeps_lines_apart_from_the_heading() -> None:
-    assert render_block("head", "one\ntwo") == "head\n    one\n    two"
+    assert render_block("head", "one\ntwo", SCREEN) == "head\n    one\n    two"
 
 
 @pytest.mark.parametrize(

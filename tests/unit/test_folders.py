@@ -4,8 +4,6 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from hyperhive.core.paths import Roots
 from hyperhive.host import folders
 from hyperhive.host.store.rows import AgentRecord, Desired
@@ -34,19 +32,19 @@ async def test_no_link_and_no_depth_keeps_a_purge_from_its_end(tmp_path: Path) -
     await folders.remove(roots, "alice")
 
 
-@pytest.mark.parametrize("link", ["evil", "evil/config"])
-async def test_a_link_that_the_manager_put_in_the_way_is_not_followed(tmp_path: Path, link: str) -> None:
+async def test_a_link_that_the_manager_put_in_the_way_is_not_followed(tmp_path: Path) -> None:
     roots = Roots(tmp_path / "data", tmp_path / "run")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     roots.data.mkdir()
-    place = roots.proposed_folder / link
+    place = roots.proposed_folder / "evil"
     place.parent.mkdir(parents=True)
     place.symlink_to(elsewhere)
     record = AgentRecord("evil", None, 1, Desired.RUNNING, "", datetime.now(UTC), None)
-    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
-        await folders.make_folders(roots, record, None)
+    await folders.make_folders(roots, record, None)
     assert list(elsewhere.iterdir()) == []
+    # It keeps nobody but the manager from starting.
+    assert roots.state_folder("evil").is_dir()
 
 
 async def test_folders_are_made_once_and_then_left_as_they_are(tmp_path: Path) -> None:
@@ -58,4 +56,4 @@ async def test_folders_are_made_once_and_then_left_as_they_are(tmp_path: Path) -
     await folders.make_folders(roots, record, None)
     assert roots.state_folder("alice").stat().st_mode & 0o777 == 0o750
     assert roots.claude_folder("alice").stat().st_mode & 0o777 == 0o700
-    assert (roots.proposed_folder / "alice" / "config").is_dir()
+    assert (roots.proposed_folder / "alice").is_dir()

@@ -54,7 +54,7 @@ class Daemon:
             self.hellos.append(params)
             if self.refusal is not None:
                 raise self.refusal
-            return {"agent": "alice", "manager": False, "events_stored_seq": 0}
+            return {"agent": "alice", "manager": False, "events_stored_seq": 0, "config": {}}
         self.requests.append((method, params))
         self.asked.set()
         return await self.serve(method, params)

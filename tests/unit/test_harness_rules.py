@@ -27,7 +27,7 @@ def _message(number: int, body: str) -> Message:
 def test_without_any_variable_the_settings_are_those_of_a_container() -> None:
     settings = load_settings({})
     assert (settings.sockets, settings.state) == (Path("/run/hive"), Path("/state"))
-    assert (settings.generation, settings.warm_s, settings.claude, settings.model) == (0, 300.0, None, "")
+    assert (settings.generation, settings.warm_s, settings.claude) == (0, 300.0, None)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,6 @@ def test_without_any_variable_the_settings_are_those_of_a_container() -> None:
         ("HIVE_WARM_S", "nan"),
         ("HIVE_WARM_S", "-5"),
         ("HIVE_CLAUDE", "claude"),
-        ("HIVE_MODEL", "--dangerous"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(variable: str, text: str) -> None:
@@ -49,20 +48,19 @@ def test_a_wrong_setting_is_refused_by_its_name(variable: str, text: str) -> Non
 
 
 def test_the_kept_model_goes_before_the_configs_and_rubbish_counts_as_none(tmp_path: Path) -> None:
-    settings = load_settings({"HIVE_STATE": str(tmp_path), "HIVE_MODEL": "config-model"})
-    assert observe_model(settings) == "config-model"
+    assert observe_model(tmp_path, "config-model") == "config-model"
     kept = tmp_path / "hyperhive-model"
     kept.write_text("kept-model[1m]\n")
-    assert observe_model(settings) == "kept-model[1m]"
+    assert observe_model(tmp_path, "config-model") == "kept-model[1m]"
     for rubbish in ("--flag", "a b", "x" * 5000, "", "\x1b[31m"):
         kept.write_text(rubbish)
-        assert observe_model(settings) == "config-model"
+        assert observe_model(tmp_path, "config-model") == "config-model"
     kept.unlink()
     os.mkfifo(kept)
-    assert observe_model(settings) == "config-model"
+    assert observe_model(tmp_path, "config-model") == "config-model"
     kept.unlink()
     kept.mkdir()
-    assert observe_model(settings) == "config-model"
+    assert observe_model(tmp_path, "config-model") == "config-model"
 
 
 # -- what fits into a prompt -------------------------------------------------------------------------------

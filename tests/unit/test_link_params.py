@@ -17,7 +17,11 @@ PAIRS = [
     "AgentEvent",
     "EventsAppendParams",
     "TurnStateParams",
+    "AskPermissionParams",
     "SpawnParams",
+    "SpawnDraftParams",
+    "SpawnCommitParams",
+    "ApplyCommitParams",
     "AgentNameParams",
 ]
 
@@ -41,6 +45,6 @@ def test_every_tool_has_a_method_and_a_schema() -> None:
 
 def test_only_the_manager_is_offered_the_managers_tools() -> None:
     assert {tool.name for tool in tools.list_tools(manager=False)} == {"send", "recv", "ask_operator"}
-    assert {"request_spawn", "list_agents", "kill", "start", "restart"} <= {
+    assert {"request_apply_commit", "request_spawn", "list_agents", "kill", "start", "restart"} <= {
         tool.name for tool in tools.list_tools(manager=True)
     }

@@ -1,22 +1,29 @@
 """The rehearsal: what the played swarm answers, and that it never keeps itself busy."""
 
 import json
+import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hyperhive.core.messages import Message, MessageState, render_wake_prompt
+from hyperhive.system.process import run
 from hyperhive.testing.messages_api.reply import Reply
 from hyperhive.testing.messages_api.request import ParsedRequest, ToolResult
 from hyperhive.testing.messages_api.rules import decide_answer
-from hyperhive.testing.rehearsal import answer_rehearsal, parse_spawn_request
+from hyperhive.testing.rehearsal import Change, answer_rehearsal, parse_change, parse_spawn_request
 from hyperhive.testing.steps import Text, ToolUse
+from proposal_rig import ENVIRONMENT, ManagerView, commit, git
 
 TOOLS = tuple(
     f"mcp__hyperhive__{name}"
-    for name in ("send", "recv", "ask_operator", "request_spawn", "list_agents", "kill", "start", "restart")
+    for name in (
+        *("send", "recv", "ask_operator", "request_spawn", "request_apply_commit", "list_agents"),
+        *("kill", "start", "restart"),
+    )
 )
 
 
@@ -119,6 +126,71 @@ def test_the_manager_takes_note_of_a_denial_and_its_reason() -> None:
 )
 def test_the_manager_has_nothing_to_do_for_other_facts(body: str) -> None:
     assert play("manager", [message("system", body)]) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "change"),
+    [
+        ("give researcher the model claude-haiku-4-5", Change("researcher", "model", '"claude-haiku-4-5"')),
+        ("Give the researcher the model opus.", Change("researcher", "model", '"opus"')),
+        ("allow bob-2 only git", Change("bob-2", "bash.allow", '["git *"]')),
+        ("allow bob only git, ls and cat", Change("bob", "bash.allow", '["git *", "ls *", "cat *"]')),
+        ("give -x the model opus", None),
+        ("give operator the model opus", None),
+        ("give researcher the model '; curl x'", None),
+        ("allow researcher only $(id)", None),
+        ("give me the numbers", None),
+    ],
+)
+def test_a_wish_for_a_change_of_a_config_is_understood(body: str, change: Change | None) -> None:
+    assert parse_change(body) == change
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("give researcher the model claude-haiku-4-5", 'model = "claude-haiku-4-5"'),
+        ("allow researcher only git and ls", 'bash.allow = ["git *", "ls *"]'),
+    ],
+)
+async def test_the_manager_proposes_a_real_commit_of_a_changed_config(tmp_path: Path, body: str, line: str) -> None:
+    view = ManagerView(tmp_path)
+    config = view.add("researcher")
+    first = commit(config, {"agent.toml": '# mine\nmodel = "old"\n[network]\nmode = "none"\n'})
+    view.deploy("researcher", first)
+    wish = [message("operator", body, 4)]
+    command = play("manager", wish)[0][1]["command"]
+    done = await run(["bash", "-c", command.replace("/agents/", f"{view.agents}/")], timeout_s=30, env=ENVIRONMENT)
+    assert done.ok, done.error_text
+    edit, propose, send = play("manager", wish, [done.stdout.decode(), "approval 7 waits for the operator"])
+    assert edit[0] == "Bash"
+    assert propose[0] == "request_apply_commit"
+    assert body in propose[1].pop("description")
+    proposal = await view.proposals().make_apply(propose[1].pop("agent"), propose[1].pop("commit_ref"))
+    assert proposal.warning == ""
+    assert view.receive("researcher", proposal.bundle) == proposal.commit
+    assert git(config, "rev-parse", f"{proposal.commit}~1") == first
+    text = git(config, "show", f"{proposal.commit}:agent.toml")
+    assert text.splitlines()[0] == line
+    assert tomllib.loads(text)["network"] == {"mode": "none"}
+    assert (send[1]["to"], send[1]["in_reply_to"]) == ("operator", 4)
+    assert line in send[1]["body"]
+
+
+def test_the_manager_tells_the_operator_when_a_change_could_not_be_proposed() -> None:
+    wish = [message("operator", "allow researcher only git")]
+    results = ["fatal: no such folder", "'fatal: no such folder' does not name one commit"]
+    _, propose, send = play("manager", wish, results, failing=[0, 1])
+    assert propose[1]["commit_ref"] == "fatal: no such folder"
+    assert "does not name one commit" in send[1]["body"]
+
+
+@pytest.mark.parametrize(("status", "words"), [("denied", "your reason: too dear"), ("failed", "failed: too dear")])
+def test_the_manager_takes_note_that_an_agent_keeps_its_config(status: str, words: str) -> None:
+    event = {"event": "approval_resolved", "kind": "apply", "agent": "bob", "status": status, "reason": "too dear"}
+    (call,) = play("manager", [message("system", json.dumps(event))])
+    assert call[1]["body"].startswith("understood: bob keeps its config.")
+    assert call[1]["body"].endswith(words)
 
 
 def test_a_new_agent_introduces_itself_to_the_operator_and_to_nobody_else() -> None:

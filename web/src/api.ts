@@ -1,15 +1,23 @@
 import type {
+  AgentConfigView,
   AgentRow,
   AnswerRequest,
   Approval,
+  ApprovalStatus,
   CancelResult,
+  ConfigVersion,
   Created,
+  Draft,
   ErrorBody,
   Hive,
   Journal,
   KeptState,
   Message,
+  PolicyCheckRequest,
+  PolicyDecision,
   Question,
+  RevertRequest,
+  Review,
   SendRequest,
   TranscriptEvent,
 } from "./api_types.ts";
@@ -58,6 +66,8 @@ export function createApi(options: ApiOptions = {}) {
   const get = <T>(path: string, query: Query = {}) => request<T>("GET", path + renderQuery(query));
   const post = <T>(path: string, body: unknown = {}) => request<T>("POST", path, body);
   const agentPath = (name: string) => `/api/agents/${encodeURIComponent(name)}`;
+  const configPath = (name: string) => `/api/agent-config/${encodeURIComponent(name)}`;
+  const keptPath = (name: string) => `/api/kept/${encodeURIComponent(name)}`;
 
   return {
     hive: () => get<Hive>("/api/hive"),
@@ -74,8 +84,17 @@ export function createApi(options: ApiOptions = {}) {
     journal: (name: string, offset?: number) =>
       get<Journal>(`/api/journal/${encodeURIComponent(name)}`, { offset }),
     kept: () => get<KeptState[]>("/api/kept"),
-    purgeKept: (name: string) => request<unknown>("DELETE", `/api/kept/${encodeURIComponent(name)}`),
-    approvals: (status = "pending") => get<Approval[]>("/api/approvals", { status }),
+    revive: (name: string) => post<AgentRow>(`${keptPath(name)}/revive`),
+    purgeKept: (name: string) => request<unknown>("DELETE", keptPath(name)),
+    drafts: () => get<Draft[]>("/api/drafts"),
+    discardDraft: (name: string) => request<unknown>("DELETE", `/api/drafts/${encodeURIComponent(name)}`),
+    agentConfig: (name: string) => get<AgentConfigView>(configPath(name)),
+    configHistory: (name: string) => get<ConfigVersion[]>(`${configPath(name)}/history`),
+    revert: (name: string, request: RevertRequest) => post<Approval>(`${configPath(name)}/revert`, request),
+    checkPolicy: (name: string, request: PolicyCheckRequest) =>
+      post<PolicyDecision>(`${configPath(name)}/check`, request),
+    approvals: (status: ApprovalStatus = "pending") => get<Approval[]>("/api/approvals", { status }),
+    review: (id: number) => get<Review>(`/api/approvals/${id}/review`),
     approve: (id: number) => post<unknown>(`/api/approvals/${id}/approve`),
     deny: (id: number, reason: string) => post<unknown>(`/api/approvals/${id}/deny`, { reason }),
     messages: (query: { agent?: string; before?: number; limit?: number } = {}) =>

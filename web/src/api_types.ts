@@ -27,16 +27,27 @@ export interface AgentRow {
   turns: number;
   last_outcome: string;
   spawned_at: string;
+  commit: string;
+  config_error: string;
 }
 
 export interface KeptState {
   name: string;
+  spawned_at: string;
   destroyed_at: string;
+  size_bytes: number;
+  credentials: boolean;
+}
+
+export interface Draft {
+  name: string;
+  requested_by: string;
+  created_at: string;
   size_bytes: number;
 }
 
-export type ApprovalKind = "spawn";
-export type ApprovalStatus = "pending" | "approved" | "deployed" | "denied" | "failed";
+export type ApprovalKind = "spawn" | "apply" | "revert";
+export type ApprovalStatus = "pending" | "approved" | "building" | "deployed" | "denied" | "failed";
 
 export interface Approval {
   id: number;
@@ -48,6 +59,121 @@ export interface Approval {
   requested_at: string;
   resolved_at: string | null;
   reason: string | null;
+  commit: string | null;
+  base: string | null;
+  reverts_to: number | null;
+}
+
+export type LineKind = "context" | "added" | "removed";
+
+export interface DiffLine {
+  kind: LineKind;
+  old: number | null;
+  new: number | null;
+  text: string;
+}
+
+export interface DiffHunk {
+  header: string;
+  lines: DiffLine[];
+}
+
+export type Change = "added" | "removed" | "changed";
+
+export interface FileDiff {
+  path: string;
+  change: Change;
+  binary: boolean;
+  executable: boolean | null;
+  old_size_bytes: number;
+  new_size_bytes: number;
+  added: number;
+  removed: number;
+  large: boolean;
+  truncated: boolean;
+  hunks: DiffHunk[];
+}
+
+export type Effect = "live" | "next_turn" | "restart" | "rebuild";
+
+export interface MeaningRow {
+  area: string;
+  change: Change;
+  subject: string;
+  before: string;
+  after: string;
+  effect: Effect;
+}
+
+export interface Comparison {
+  base: string;
+  commit: string;
+  files: FileDiff[];
+  meaning: MeaningRow[];
+  effect: Effect;
+}
+
+export interface Review {
+  approval: Approval;
+  comparison: Comparison | null;
+  earlier: number | null;
+  since_earlier: Comparison | null;
+  notes: FileDiff[];
+  warnings: string[];
+}
+
+export interface ConfigFile {
+  path: string;
+  size_bytes: number;
+  executable: boolean;
+  text: string | null;
+}
+
+export type PermissionArea = "run" | "reach" | "read" | "message" | "spend";
+export type Verdict = "allow" | "ask" | "deny";
+
+export interface Permission {
+  area: PermissionArea;
+  subject: string;
+  verdict: Verdict;
+  rule: string;
+}
+
+export interface AgentConfigView {
+  agent: string;
+  commit: string;
+  files: ConfigFile[];
+  problem: string;
+  config: Record<string, unknown> | null;
+  permissions: Permission[];
+}
+
+export interface ConfigVersion {
+  approval: number;
+  status: ApprovalStatus;
+  commit: string;
+  at: string;
+  description: string;
+  reason: string;
+  current: boolean;
+  tag: string;
+}
+
+export interface RevertRequest {
+  to: number;
+}
+
+export interface PolicyCheckRequest {
+  tool?: string | null;
+  arguments?: Record<string, unknown>;
+  bash?: string | null;
+  recipient?: string | null;
+}
+
+export interface PolicyDecision {
+  verdict: Verdict;
+  rule: string;
+  reason: string;
 }
 
 export type MessageState = "queued" | "leased" | "acked" | "dead";
@@ -81,8 +207,11 @@ export interface Created {
 
 export type QuestionStatus = "open" | "answered" | "cancelled" | "expired";
 
+export type QuestionKind = "question" | "permission";
+
 export interface Question {
   id: number;
+  kind: QuestionKind;
   agent: string;
   question: string;
   options: string[];

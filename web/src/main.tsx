@@ -2,6 +2,8 @@ import "./style/base.css";
 import "./style/controls.css";
 import "./style/frame.css";
 import "./style/sections.css";
+import "./style/review.css";
+import "./style/config.css";
 import "./style/transcript.css";
 import { render } from "preact";
 import { useEffect, useMemo } from "preact/hooks";

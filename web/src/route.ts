@@ -8,6 +8,11 @@ export function parseRoute(path: string): Route {
   return agent?.[1] ? { page: "agent", name: agent[1] } : { page: "unknown" };
 }
 
+const AGENT_NAME = /^[a-z][a-z0-9-]{0,62}$/;
+
+/** Whether an agent may be called so: only then there is a page of it. */
+export const isAgentName = (name: string) => AGENT_NAME.test(name);
+
 export const agentPath = (name: string) => `/agent/${encodeURIComponent(name)}/`;
 
 const path = signal(location.pathname);

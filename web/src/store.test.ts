@@ -2,7 +2,14 @@ import { effect } from "@preact/signals";
 import { expect, test } from "vitest";
 import type { HiveEvent } from "./api_types.ts";
 import { MESSAGE_PAGE } from "./store.ts";
-import { createAgent, createApproval, createMessage, createTestApp } from "./testing/stand_in.tsx";
+import {
+  createAgent,
+  createApproval,
+  createDraft,
+  createKept,
+  createMessage,
+  createTestApp,
+} from "./testing/stand_in.tsx";
 
 let nextId = 1;
 const event = (name: string, agent: string | null, body: Record<string, unknown> = {}): HiveEvent => ({
@@ -55,7 +62,7 @@ test("messages enter by their event, change state by id, and a replay changes no
 });
 
 test("a destroyed agent leaves and its kept state shows", async () => {
-  const kept = [{ name: "alice", destroyed_at: "2026-11-20T12:00:00Z", size_bytes: 1 }];
+  const kept = [createKept("alice")];
   const { store, hive } = createTestApp({ "GET /api/agents": [createAgent("alice")] });
   await store.load();
   hive.answers["GET /api/kept"] = kept;
@@ -103,4 +110,94 @@ test("an event of a later version changes nothing", () => {
   store.applyEvent(event("weather.changed", null));
   store.applyEvent(event("message.sent", null, { id: 3 }));
   expect(store.flow.keys.value).toEqual([]);
+});
+
+const answered = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+test("what is approved or being built is there after a load, and each approval once", async () => {
+  const byStatus: Record<string, unknown> = {
+    pending: [createApproval(1), createApproval(2)],
+    approved: [createApproval(2, { status: "approved" })],
+    building: [createApproval(3, { status: "building" })],
+  };
+  const { store } = createTestApp({
+    "GET /api/approvals": (url: URL) => byStatus[url.searchParams.get("status") ?? ""],
+  });
+  await store.load();
+  expect(store.approvals.rows().map((row) => [row.id, row.status])).toEqual([
+    [1, "pending"],
+    [2, "approved"],
+    [3, "building"],
+  ]);
+});
+
+test("a draft shows when it is made, and goes when it is discarded or spawned", async () => {
+  const { store, hive } = createTestApp();
+  await store.load();
+  hive.answers["GET /api/drafts"] = [createDraft("bob"), createDraft("carol")];
+  store.applyEvent(event("draft.created", "bob"));
+  await answered();
+  expect(store.drafts.keys.value).toEqual(["bob", "carol"]);
+  hive.answers["GET /api/drafts"] = [createDraft("carol")];
+  store.applyEvent(event("draft.discarded", "bob"));
+  expect(store.drafts.keys.value).toEqual(["carol"]);
+  await answered();
+  store.applyEvent(event("agent.spawned", "carol"));
+  expect(store.drafts.keys.value).toEqual([]);
+});
+
+test("a draft that is asked for shows what it has become", async () => {
+  const { store, hive } = createTestApp();
+  await store.load();
+  hive.answers["GET /api/drafts"] = [createDraft("bob", { size_bytes: 4096 })];
+  store.applyEvent(
+    event("approval.requested", "bob", { approval: createApproval(1, { kind: "spawn", agent: "bob" }) }),
+  );
+  await answered();
+  expect(store.drafts.find("bob")?.size_bytes).toBe(4096);
+});
+
+test("an answer that was under way when a draft went does not bring it back", async () => {
+  const { store, hive } = createTestApp();
+  await store.load();
+  let release: (rows: unknown) => void = () => {};
+  hive.answers["GET /api/drafts"] = () => new Promise((resolve) => (release = resolve));
+  store.applyEvent(event("draft.created", "bob"));
+  await answered();
+  hive.answers["GET /api/drafts"] = [];
+  store.applyEvent(event("draft.discarded", "bob"));
+  release([createDraft("bob")]);
+  await answered();
+  await answered();
+  expect(store.drafts.keys.value).toEqual([]);
+});
+
+test("a revived agent is no kept state any more", async () => {
+  const { store } = createTestApp({ "GET /api/kept": [createKept("alice")] });
+  await store.load();
+  store.applyEvent(event("agent.revived", "alice"));
+  expect(store.kept.keys.value).toEqual([]);
+});
+
+test("what ended in failure brings the error to the agent's row, and leaves its state alone", async () => {
+  const { store, hive } = createTestApp({ "GET /api/agents": [createAgent("alice")] });
+  await store.load();
+  hive.answers["GET /api/agents"] = [createAgent("alice", { config_error: "no jq", state: "idle" })];
+  store.applyState(createAgent("alice", { state: "thinking" }));
+  const approval = createApproval(4, { agent: "alice", kind: "apply", status: "failed" });
+  store.applyEvent(event("approval.failed", "alice", { approval }));
+  await answered();
+  expect(store.agents.find("alice")).toMatchObject({ state: "thinking", config_error: "no jq" });
+});
+
+test("what is fetched on request is told of by approvals, configs and loads", async () => {
+  const { store } = createTestApp();
+  const epoch = store.epochs.of("alice");
+  const seen: number[] = [];
+  effect(() => void seen.push(epoch.value));
+  store.applyEvent(event("approval.requested", "alice", { approval: createApproval(1, { agent: "alice" }) }));
+  store.applyEvent(event("agent.configured", "alice", { commit: "c" }));
+  store.applyEvent(event("agent.configured", "bob", { commit: "c" }));
+  await store.load();
+  expect(seen).toEqual([0, 1, 2, 3]);
 });

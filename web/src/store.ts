@@ -1,10 +1,25 @@
 import { signal } from "@preact/signals";
 import type { Api } from "./api.ts";
-import type { AgentRow, Approval, Hive, HiveEvent, KeptState, Message, Question } from "./api_types.ts";
+import type {
+  AgentRow,
+  Approval,
+  ApprovalStatus,
+  Draft,
+  Hive,
+  HiveEvent,
+  KeptState,
+  Message,
+  Question,
+} from "./api_types.ts";
+import { Epochs } from "./epochs.ts";
+import { createRefresher } from "./refresher.ts";
 import { Table } from "./table.ts";
 
 /** How many messages a page of the flow or the inbox has. */
 export const MESSAGE_PAGE = 50;
+
+/** What an approval may be while it has not ended, in the order in which it gets there. */
+const UNFINISHED: readonly ApprovalStatus[] = ["pending", "approved", "building"];
 
 export type Store = ReturnType<typeof createStore>;
 
@@ -18,11 +33,15 @@ export function createStore(api: Api) {
     loadError: signal(""),
     agents: new Table<string, AgentRow>((row) => row.name, compareAgents),
     kept: new Table<string, KeptState>((row) => row.name, byName),
+    drafts: new Table<string, Draft>((row) => row.name, byName),
     approvals: new Table<number, Approval>((row) => row.id, oldestFirst),
     questions: new Table<number, Question>((row) => row.id, oldestFirst),
     flow: new Table<number, Message>((row) => row.id, newestFirst),
     inbox: new Table<number, Message>((row) => row.id, newestFirst),
+    /** Moves when what is fetched on request about an agent's config may be another. */
+    epochs: new Epochs(),
   };
+  const refreshers = createRefreshers(store);
 
   let loading: Promise<void> | null = null;
   let again = false;
@@ -50,19 +69,23 @@ export function createStore(api: Api) {
 
   async function fetchAll(gapless: boolean): Promise<void> {
     try {
-      const [hive, agents, kept, approvals, questions, flow, inbox] = await Promise.all([
+      const [hive, agents, kept, drafts, approvals, questions, flow, inbox] = await Promise.all([
         api.hive(),
         api.agents(),
         api.kept(),
-        api.approvals(),
+        api.drafts(),
+        fetchUnfinished(api),
         api.questions(),
         api.messages({ limit: MESSAGE_PAGE }),
         api.inbox({ limit: MESSAGE_PAGE }),
       ]);
+      // Before the rows: those that are new fetch what belongs to them once, not twice.
+      store.epochs.moveAll();
       store.hive.value = hive;
       store.agents.reset(agents);
       store.kept.reset(kept);
-      resetOpen(store.approvals, approvals, (row) => row.status === "pending" || row.status === "approved");
+      store.drafts.reset(drafts);
+      resetOpen(store.approvals, approvals, (row) => UNFINISHED.includes(row.status));
       resetOpen(store.questions, questions, (row) => row.status === "open");
       joinPage(store.flow, flow, gapless);
       joinPage(store.inbox, inbox, gapless);
@@ -84,18 +107,58 @@ export function createStore(api: Api) {
     /** An agent's row as the hive has it now. */
     applyState: (row: AgentRow) => whenLoaded(() => store.agents.put(row)),
     /** A fact from the feed. Names this page does not know change nothing. */
-    applyEvent: (event: HiveEvent) => whenLoaded(() => applyEvent(store, event)),
+    applyEvent: (event: HiveEvent) => whenLoaded(() => applyEvent(store, refreshers, event)),
   };
 }
 
-type Tables = Pick<Store, "api" | "agents" | "kept" | "approvals" | "questions" | "flow" | "inbox">;
+/** All approvals that have not ended. One that moves on meanwhile is in two answers: the later status counts. */
+async function fetchUnfinished(api: Api): Promise<Approval[]> {
+  const answers = await Promise.all(UNFINISHED.map((status) => api.approvals(status)));
+  return [...new Map(answers.flat().map((row) => [row.id, row])).values()];
+}
 
-function applyEvent(tables: Tables, event: HiveEvent): void {
+type Tables = Pick<
+  Store,
+  "api" | "agents" | "kept" | "drafts" | "approvals" | "questions" | "flow" | "inbox" | "epochs"
+>;
+
+type Refreshers = ReturnType<typeof createRefreshers>;
+
+/** For events that tell that something changed and not to what. */
+function createRefreshers(tables: Pick<Tables, "api" | "agents" | "kept" | "drafts">) {
+  const { api, agents, kept, drafts } = tables;
+  return {
+    kept: createRefresher(api.kept, (rows) => kept.reset(rows)),
+    drafts: createRefresher(api.drafts, (rows) => drafts.reset(rows)),
+    // Only what the stream of states does not bring sooner.
+    configs: createRefresher(api.agents, (rows) => {
+      for (const { name, commit, config_error } of rows) agents.patch(name, { commit, config_error });
+    }),
+  };
+}
+
+function applyEvent(tables: Tables, refreshers: Refreshers, event: HiveEvent): void {
   const noun = event.name.split(".", 1)[0];
   if (noun === "message") applyMessage(tables, event);
-  else if (noun === "approval") tables.approvals.put(event.body.approval as Approval);
+  else if (noun === "approval")
+    applyApproval(tables, refreshers, event.body.approval as Approval | undefined);
   else if (noun === "question") tables.questions.put(event.body.question as Question);
-  else if (noun === "agent" && event.agent !== null) applyAgent(tables, event.name, event.agent);
+  else if (noun === "agent" && event.agent !== null) applyAgent(tables, refreshers, event.name, event.agent);
+  else if (noun === "draft" && event.agent !== null) applyDraft(tables, refreshers, event.name, event.agent);
+}
+
+function applyApproval(tables: Tables, refreshers: Refreshers, approval: Approval | undefined): void {
+  if (approval === undefined) return;
+  tables.approvals.put(approval);
+  tables.epochs.move(approval.agent);
+  if (!UNFINISHED.includes(approval.status)) refreshers.configs();
+  // When its agent is asked for, a draft has grown; when that is approved, it ends.
+  if (approval.kind === "spawn") refreshers.drafts();
+}
+
+function applyDraft(tables: Tables, refreshers: Refreshers, name: string, agent: string): void {
+  if (name === "draft.discarded") tables.drafts.remove(agent);
+  refreshers.drafts();
 }
 
 function applyMessage(tables: Tables, event: HiveEvent): void {
@@ -116,15 +179,17 @@ function applyMessage(tables: Tables, event: HiveEvent): void {
   }
 }
 
-function applyAgent(tables: Tables, name: string, agent: string): void {
+function applyAgent(tables: Tables, refreshers: Refreshers, name: string, agent: string): void {
   if (name === "agent.destroyed" || name === "agent.purged") {
     tables.agents.remove(agent);
-    tables.api.kept().then(
-      (rows) => tables.kept.reset(rows),
-      () => {}, // the next load brings it
-    );
-  } else if (name === "agent.spawned") {
+    refreshers.kept();
+  } else if (name === "agent.spawned" || name === "agent.revived") {
     tables.kept.remove(agent);
+    tables.drafts.remove(agent);
+    tables.epochs.move(agent);
+  } else if (name === "agent.configured") {
+    tables.epochs.move(agent);
+    refreshers.configs();
   }
 }
 

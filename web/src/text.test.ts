@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { renderFirstLine, renderRest, renderSize, renderVisible } from "./text.ts";
+import { renderFirstLine, renderRest, renderSize, renderVisible, splitExact } from "./text.ts";
 
 test("what reorders or hides text is written out", () => {
   expect(renderVisible("a\u202eb\u2066c\u200bd\ufeffe\u00adf")).toBe(
@@ -30,4 +30,33 @@ test("a first line is short and the rest is counted", () => {
 
 test("sizes are in units of 1024", () => {
   expect([0, 1023, 1536, 73_400_320].map(renderSize)).toEqual(["0 B", "1023 B", "1.5 KiB", "70 MiB"]);
+});
+
+const shown = (text: string, multiline = false) =>
+  splitExact(text, multiline)
+    .map((piece) => (piece.title ? `[${piece.text}]` : piece.text))
+    .join("");
+
+test("in exact text everything that is not what it looks like is marked", () => {
+  expect(shown("plain = 'text'\tof it")).toBe("plain = 'text'\tof it");
+  expect(shown("a\u202eb")).toBe("a[⟨U+202E⟩]b");
+  expect(shown("x\u200dy\u00a0z\r")).toBe("x[⟨U+200D⟩]y[⟨U+00A0⟩]z[⟨U+000D⟩]");
+  expect(shown("\x1b[31mred")).toBe("[⟨U+001B⟩][31mred");
+  expect(shown("v\ufe0f \ue000 \u{e0041}")).toBe("v[⟨U+FE0F⟩] [⟨U+E000⟩] [⟨U+E0041⟩]");
+  expect(shown("two\nlines")).toBe("two[⟨U+000A⟩]lines");
+  expect(shown("two\nlines", true)).toBe("two\nlines");
+  expect(splitExact("")).toEqual([]);
+});
+
+test("a letter of another script within a Latin word is marked, whole words of it are not", () => {
+  expect(shown("gi\u0442 push")).toBe("gi[\u0442⟨U+0442⟩] push");
+  expect(shown("\uff47it")).toBe("[\uff47⟨U+FF47⟩]it");
+  expect(shown("привет, κόσμε, naïve, 日本語text")).toBe("привет, κόσμε, naïve, 日本語text");
+});
+
+test("each mark says why", () => {
+  expect(splitExact("\u202e")[0]?.title).toBe("changes the order of the text around it");
+  expect(splitExact("\x07")[0]?.title).toBe("a control character");
+  expect(splitExact("\u2003")[0]?.title).toBe("not the plain space");
+  expect(splitExact("\u200b")[0]?.title).toBe("cannot be seen");
 });

@@ -15,6 +15,79 @@ export function renderVisible(text: string): string {
   return text.replace(/\r\n/g, "\n").replace(TERMINAL_STYLE, "").replace(INVISIBLE, renderCharacter);
 }
 
+/**
+ * In a config every character counts: also spaces that are not the plain one, joiners, variation selectors, private and
+ * unassigned characters. No style of a terminal is dropped and no carriage return.
+ */
+const UNSEEN = /(?![\t\n ])[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800]/u;
+
+/** Forms of ASCII characters that only look like them. */
+const FORMS =
+  "\\uff01-\\uff5e\\u{1d400}-\\u{1d7ff}\\u02d7\\u037e\\u2010-\\u2012\\u2024\\u2043\\u2044\\u2212\\u2215\\u29f8";
+/** Scripts with letters that look like Latin ones: suspicious within a word that has those as well. */
+const SCRIPTS = ["Armenian", "Cherokee", "Coptic", "Cyrillic", "Greek", "Lisu"]
+  .map((script) => `\\p{Script=${script}}`)
+  .join("");
+const FORM = new RegExp(`[${FORMS}]`, "u");
+const FOREIGN_LETTER = new RegExp(`[${SCRIPTS}]`, "u");
+const WORD = /[\p{L}\p{N}_]+/gu;
+const SUSPECT = /[^\t\n\x20-\x7e]/u;
+
+/** A piece of exact text. `title` says why it is marked; empty when it is as it looks. */
+export interface Piece {
+  text: string;
+  title: string;
+}
+
+/**
+ * `text` in pieces that show every character for what it is: what cannot be seen is written out, what looks like another
+ * character is followed by its number. Line breaks are written out too unless `multiline`.
+ */
+export function splitExact(text: string, multiline = false): Piece[] {
+  if (!SUSPECT.test(text) && (multiline || !text.includes("\n"))) return text ? [{ text, title: "" }] : [];
+  const foreign = findForeignLetters(text);
+  const pieces: Piece[] = [];
+  let at = 0;
+  for (const character of text) {
+    const piece = describeCharacter(character, foreign.has(at), multiline);
+    at += character.length;
+    const last = pieces.at(-1);
+    if (last !== undefined && last.title === piece.title) last.text += piece.text;
+    else pieces.push(piece);
+  }
+  return pieces;
+}
+
+function describeCharacter(character: string, foreign: boolean, multiline: boolean): Piece {
+  if (UNSEEN.test(character) || (character === "\n" && !multiline))
+    return { text: renderCharacter(character), title: describeUnseen(character) };
+  if (foreign || FORM.test(character))
+    return { text: character + renderCharacter(character), title: "looks like another character" };
+  return { text: character, title: "" };
+}
+
+/** Where in `text` a letter of another script stands in a word that has Latin ones. */
+function findForeignLetters(text: string): Set<number> {
+  const found = new Set<number>();
+  for (const word of text.matchAll(WORD)) {
+    if (!/[a-z]/i.test(word[0]) || !FOREIGN_LETTER.test(word[0])) continue;
+    let at = word.index;
+    for (const character of word[0]) {
+      if (FOREIGN_LETTER.test(character)) found.add(at);
+      at += character.length;
+    }
+  }
+  return found;
+}
+
+function describeUnseen(character: string): string {
+  if (/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/.test(character))
+    return "changes the order of the text around it";
+  if (/\p{Cc}/u.test(character)) return "a control character";
+  if (/\p{Z}/u.test(character)) return "not the plain space";
+  return "cannot be seen";
+}
+
 function renderCharacter(character: string): string {
   const code = character.codePointAt(0) ?? 0;
   return `\u27e8U+${code.toString(16).toUpperCase().padStart(4, "0")}\u27e9`;
@@ -31,6 +104,9 @@ export function renderRest(text: string): string {
   const lines = text.trim().split("\n").length - 1;
   return lines > 0 ? `+${lines} line${lines === 1 ? "" : "s"}` : "";
 }
+
+/** A commit as people name it. */
+export const renderCommit = (commit: string) => commit.slice(0, 10);
 
 export function renderSize(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -1,19 +1,20 @@
 """Commands about agents: ps, spawn, start, stop, restart, cancel, destroy, logs."""
 
-import sys
 import time
 from typing import Annotated, Any
 
 import typer
 
 from hyperhive.cli.client import Client, find_hive, parse_row
-from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
+from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_age, render_size, render_table
 from hyperhive.core.errors import NotFoundError
 from hyperhive.core.names import parse_agent_name, parse_known_agent_name
-from hyperhive.core.text import render_safe_text
+from hyperhive.core.text import cut_text, render_safe_line, render_safe_text
 
 FOLLOW_INTERVAL_S = 0.5
+# As git shortens it: enough to tell the commits of one agent apart.
+COMMIT_COLUMNS = 8
 
 commands = typer.Typer()
 
@@ -44,16 +45,28 @@ def render_agents(rows: list[dict[str, Any]], screen: Screen) -> str:
         Column("WAITING", lambda row: field(row, "waiting")),
         Column("TURNS", lambda row: field(row, "turns")),
         Column("MODEL", lambda row: field(row, "model") or "-"),
+        Column("COMMIT", lambda row: field(row, "commit")[:COMMIT_COLUMNS] or "-"),
         Column("REASON", lambda row: field(row, "reason")),
     ]
-    return render_table(columns, rows, screen) if rows else "no agents yet: `hive spawn NAME` makes one"
+    if not rows:
+        return "no agents yet: `hive spawn NAME` makes one"
+    head, *lines = render_table(columns, rows, screen).split("\n")
+    shown = [head]
+    for row, line in zip(rows, lines, strict=True):
+        shown.append(line)
+        if row.get("config_error"):
+            error = render_safe_line(f"  config: {row['config_error']}")
+            shown.append(screen.bad(error if screen.width is None else cut_text(error, screen.width)))
+    return "\n".join(shown)
 
 
 def render_kept(rows: list[dict[str, Any]], screen: Screen) -> str:
     columns = [
         Column("NAME", lambda row: field(row, "name")),
         Column("DESTROYED", lambda row: render_age(field(row, "destroyed_at"), screen.now) + " ago"),
+        Column("AGE", lambda row: render_age(field(row, "spawned_at"), screen.now)),
         Column("SIZE", lambda row: render_size(row.get("size_bytes", 0))),
+        Column("LOGIN", lambda row: "yes" if row.get("credentials") else "no"),
     ]
     return render_table(columns, rows, screen) if rows else "nothing is kept of destroyed agents"
 
@@ -109,15 +122,12 @@ def cancel(name: Name) -> None:
 def destroy(
     name: Name,
     purge: Annotated[bool, typer.Option("--purge", help="Remove its config, state and login too.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Remove an agent's container. What it wrote is kept until it is purged."""
     agent = parse_known_agent_name(name)
     question = f"Destroy {agent} and remove everything it wrote?" if purge else f"Destroy {agent}?"
-    # A person is asked once; a script has said what it wants.
-    if not yes and sys.stdin.isatty() and not typer.confirm(question):
-        show("nothing was changed")
-        raise typer.Exit(1)
+    confirm_once(question, yes=yes)
     hive = find_hive()
     try:
         hive.delete(f"/api/agents/{agent}", {"purge": str(purge).lower()})

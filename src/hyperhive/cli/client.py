@@ -59,10 +59,7 @@ class Client:
         return parse_row(self.get(path, query))
 
     def get_rows(self, path: str, query: Mapping[str, str | int] | None = None) -> list[Row]:
-        answer = self.get(path, query)
-        if not isinstance(answer, list):
-            raise AnswerError(f"the hive answered {path} with something that is no list", _VERSION_HINT)
-        return [parse_row(row) for row in cast("list[Any]", answer)]
+        return parse_rows(self.get(path, query))
 
     def post(self, path: str, body: Row | None = None) -> Any:
         return self._call("POST", path, body=body or {})
@@ -142,6 +139,19 @@ def parse_row(answer: Any) -> Row:
     if not isinstance(answer, dict):
         raise AnswerError("the hive answered with something that is no object", _VERSION_HINT)
     return cast("Row", answer)
+
+
+def parse_rows(answer: Any) -> list[Row]:
+    if not isinstance(answer, list):
+        raise AnswerError("the hive answered with something that is no list", _VERSION_HINT)
+    return [parse_row(row) for row in cast("list[Any]", answer)]
+
+
+def parse_id(row: Row) -> int:
+    value = row.get("id")
+    if not isinstance(value, int):
+        raise AnswerError("the hive answered with something that has no number", _VERSION_HINT)
+    return value
 
 
 def plan_start_hint(roots: Roots) -> str:

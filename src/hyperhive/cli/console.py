@@ -13,6 +13,7 @@ from hyperhive.core.errors import HiveError
 from hyperhive.core.text import render_safe_text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def observe_screen() -> Screen:
@@ -31,6 +32,13 @@ def show(text: str) -> None:
 
 def show_json(value: Any) -> None:
     show(render_json(value))
+
+
+def confirm_once(question: str, *, yes: bool) -> None:
+    """Asks a person at a terminal, once; a script has said what it wants. Ends with status 1 on a no."""
+    if not yes and sys.stdin.isatty() and not typer.confirm(question):
+        show("nothing was changed")
+        raise typer.Exit(1)
 
 
 def show_error(error: HiveError) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import re
 import shutil
 import stat
 import sys
@@ -19,6 +20,8 @@ from hyperhive.system.process import ProcessError, run
 
 # The oldest Python this runs on (pyproject.toml, requires-python).
 PYTHON_NEEDED = (3, 11)
+# The oldest git that takes what the daemon keeps every git call safe with: the config in the environment.
+GIT_NEEDED = (2, 31)
 # A full disk refuses every message; below a GiB that is a matter of days.
 DISK_NEEDED_BYTES = 100 * 1024**2
 DISK_WANTED_BYTES = 1024**3
@@ -64,7 +67,8 @@ async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Ch
     probes = await asyncio.gather(
         _check_program("bwrap", "bubblewrap"),
         _check_user_namespaces(),
-        _check_program("git", "git"),
+        _check_git(),
+        _check_program("prlimit", "util-linux"),
         _check_claude(environment),
     )
     return [
@@ -98,6 +102,20 @@ async def _check_program(program: str, package: str) -> Check:
     if not done.ok:
         return _missing(program, done.error_text or f"exit status {done.status}", _apt(package))
     return _ok(program, done.stdout.decode("utf-8", "replace").strip())
+
+
+async def _check_git() -> Check:
+    check = await _check_program("git", "git")
+    return check_git_version(check) if check.status is CheckStatus.OK else check
+
+
+def check_git_version(check: Check) -> Check:
+    """`check`, whose detail is what `git --version` says; missing if that is too old or cannot be told."""
+    found = re.search(r"\b([0-9]{1,4})\.([0-9]{1,4})", check.detail)
+    if found is not None and (int(found[1]), int(found[2])) >= GIT_NEEDED:
+        return check
+    needed = ".".join(str(part) for part in GIT_NEEDED)
+    return _missing(check.name, f"{check.detail}: configs need git {needed} or later", _apt(check.name))
 
 
 async def _check_user_namespaces() -> Check:

@@ -1,11 +1,14 @@
-"""The `hive` command. Exit status: 0 done, 1 refused or failed, 2 wrong use, 3 no hive is running."""
+"""The `hive` command. Exit status: 0 done, 1 refused or failed, 2 wrong use, 3 no hive is running.
+
+`hive policy check` has one more, see `cli.policy`.
+"""
 
 import io
 import sys
 
 import typer
 
-from hyperhive.cli import agents, approvals, hive, messages
+from hyperhive.cli import agents, approvals, configs, drafts, hive, messages, policy
 from hyperhive.cli.client import NoHiveError
 from hyperhive.cli.console import show_error
 from hyperhive.core.errors import HiveError
@@ -21,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (hive, agents, messages, approvals):
+for group in (hive, agents, messages, approvals, configs, policy, drafts):
     app.add_typer(group.commands)
 
 

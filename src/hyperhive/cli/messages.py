@@ -8,11 +8,11 @@ import typer
 
 from hyperhive.cli.client import find_hive, parse_row
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
-from hyperhive.cli.rendering import Screen, line_field, render_age, render_block
+from hyperhive.cli.rendering import Screen, line_field, render_age, render_block, render_exact_line, render_wait
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.messages import BODY_LIMIT_BYTES, parse_body
 from hyperhive.core.names import parse_recipient
-from hyperhive.core.questions import QuestionStatus
+from hyperhive.core.questions import QuestionKind, QuestionStatus
 
 commands = typer.Typer()
 
@@ -71,7 +71,7 @@ def render_inbox(rows: list[dict[str, Any]], screen: Screen) -> str:
             head += f", answers #{line_field(row, 'in_reply_to')}"
         if row.get("state") != "acked":
             head += ", new"
-        blocks.append(render_block(screen.title(head), str(row.get("body", "?"))))
+        blocks.append(render_block(screen.title(head), str(row.get("body", "?")), screen))
     return "\n\n".join(blocks) if blocks else "no messages"
 
 
@@ -98,18 +98,27 @@ def questions(
 
 
 def render_questions(rows: list[dict[str, Any]], screen: Screen) -> str:
-    blocks: list[str] = []
-    for row in rows:
-        age = render_age(str(row.get("asked_at")), screen.now)
-        head = f"#{line_field(row, 'id')} {line_field(row, 'agent')} asks, {age} ago"
-        if row.get("status") != QuestionStatus.OPEN:
-            head += f", {line_field(row, 'status')}"
-        options = [f"[{number}] {option}" for number, option in enumerate(row.get("options") or [], 1)]
-        text = "\n".join([str(row.get("question", "?")), *options])
-        if row.get("answer") is not None:
-            text += f"\nanswer: {row['answer']}"
-        blocks.append(render_block(screen.title(head), text))
-    return "\n\n".join(blocks) if blocks else "no questions"
+    return "\n\n".join(_render_question(row, screen) for row in rows) if rows else "no questions"
+
+
+def _render_question(row: dict[str, Any], screen: Screen) -> str:
+    age = render_age(str(row.get("asked_at")), screen.now)
+    permission = row.get("kind") == QuestionKind.PERMISSION
+    asks = "asks for permission" if permission else "asks"
+    head = screen.title(f"#{line_field(row, 'id')} {line_field(row, 'agent')} {asks}, {age} ago")
+    if row.get("status") == QuestionStatus.OPEN:
+        wait = render_wait(str(row.get("expires_at")), screen.now)
+        head += f"; denied if nobody answers within {wait}" if permission else f"; expires in {wait}"
+    else:
+        head += f", {line_field(row, 'status')}"
+    # An option is one line, whatever it holds: it cannot bring another one along.
+    options = [
+        f"[{number}] {render_exact_line(str(option))}" for number, option in enumerate(row.get("options") or [], 1)
+    ]
+    text = "\n".join([str(row.get("question", "?")), *options])
+    if row.get("answer") is not None:
+        text += f"\nanswer: {row['answer']}"
+    return render_block(head, text, screen)
 
 
 @commands.command()

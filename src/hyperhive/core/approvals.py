@@ -8,30 +8,43 @@ from hyperhive.core.errors import ConflictError
 
 
 class ApprovalKind(StrEnum):
+    """`spawn`: a new agent, with `commit` the two-step one. `apply`: a commit of a config. `revert`: the operator's."""
+
     SPAWN = "spawn"
+    APPLY = "apply"
+    REVERT = "revert"
 
 
 class ApprovalStatus(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"
+    BUILDING = "building"
     DEPLOYED = "deployed"
     DENIED = "denied"
     FAILED = "failed"
 
 
-# An approved one is at work: it ends deployed or failed, also after a crash of the daemon in between.
+# What is approved or building is at work: it ends deployed or failed, also after a crash of the daemon in between.
 TRANSITIONS: dict[ApprovalStatus, frozenset[ApprovalStatus]] = {
     ApprovalStatus.PENDING: frozenset({ApprovalStatus.APPROVED, ApprovalStatus.DENIED, ApprovalStatus.FAILED}),
-    ApprovalStatus.APPROVED: frozenset({ApprovalStatus.DEPLOYED, ApprovalStatus.FAILED}),
+    ApprovalStatus.APPROVED: frozenset({ApprovalStatus.BUILDING, ApprovalStatus.FAILED}),
+    ApprovalStatus.BUILDING: frozenset({ApprovalStatus.DEPLOYED, ApprovalStatus.FAILED}),
     ApprovalStatus.DEPLOYED: frozenset(),
     ApprovalStatus.DENIED: frozenset(),
     ApprovalStatus.FAILED: frozenset(),
 }
 
+AT_WORK = frozenset({ApprovalStatus.APPROVED, ApprovalStatus.BUILDING})
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One request to the operator. `reason` is the operator's on denial, the error on failure."""
+    """One request to the operator. `reason` is the operator's on denial, the error on failure.
+
+    `commit` is the one commit that is applied if this is approved, pinned when it was asked for; `base` is what was
+    deployed then; `notes` is the commit of the staged notes of a two-step spawn. All full object names, or None.
+    `reverts_to` is the number of the approval whose state a revert brings back.
+    """
 
     id: int
     kind: ApprovalKind
@@ -42,6 +55,10 @@ class Approval:
     requested_at: datetime
     resolved_at: datetime | None = None
     reason: str | None = None
+    commit: str | None = None
+    base: str | None = None
+    notes: str | None = None
+    reverts_to: int | None = None
 
 
 def check_transition(approval: Approval, to: ApprovalStatus) -> None:

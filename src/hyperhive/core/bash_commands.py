@@ -22,6 +22,10 @@ LINE_LIMIT_BYTES = 16 * 1024
 # Deeper than any line that is meant to be read.
 _DEPTH_LIMIT = 100
 
+# Also said of some lines that are well: the parser reads `a | b | c`, a line feed and `d && e` as if `d` were an
+# argument of `c`.
+ODD_LINE_END = "a line that ends or goes on in an odd place (write `;` between the commands)"
+
 _LANGUAGE = Language(tree_sitter_bash.language())
 
 # bash takes these for grammar where a command begins; a parser that saw a command there was wrong.
@@ -222,7 +226,7 @@ class _Reader:
         ]
         if any(gap and not _BLANK.fullmatch(gap) for gap in gaps):
             # The parser sees one command, bash two; or two words, and bash one.
-            self._findings.broken = "a line that ends or goes on in an odd place"
+            self._findings.broken = ODD_LINE_END
         return gaps
 
     def _words_behind_redirects(self, command: Node) -> Iterator[Word]:

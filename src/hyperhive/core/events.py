@@ -14,6 +14,7 @@ class EventName(StrEnum):
     MESSAGE_DEAD = "message.dead"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_APPROVED = "approval.approved"
+    APPROVAL_BUILDING = "approval.building"
     APPROVAL_DENIED = "approval.denied"
     APPROVAL_DEPLOYED = "approval.deployed"
     APPROVAL_FAILED = "approval.failed"
@@ -21,13 +22,18 @@ class EventName(StrEnum):
     QUESTION_ANSWERED = "question.answered"
     QUESTION_CANCELLED = "question.cancelled"
     QUESTION_EXPIRED = "question.expired"
+    DRAFT_CREATED = "draft.created"
+    DRAFT_DISCARDED = "draft.discarded"
     AGENT_SPAWNED = "agent.spawned"
     AGENT_STARTED = "agent.started"
     AGENT_STOPPED = "agent.stopped"
     AGENT_CRASHED = "agent.crashed"
     AGENT_FAILED = "agent.failed"
     AGENT_DESTROYED = "agent.destroyed"
+    AGENT_REVIVED = "agent.revived"
     AGENT_PURGED = "agent.purged"
+    AGENT_CONFIGURED = "agent.configured"
+    MESSAGE_REFUSED = "message.refused"
 
 
 @dataclass(frozen=True, slots=True)

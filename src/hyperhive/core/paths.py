@@ -67,6 +67,28 @@ class Roots:
         """The configs the manager edits; it sees this folder as /agents."""
         return self.data / "proposed"
 
+    @property
+    def applied_folder(self) -> Path:
+        """The applied repos; the manager sees this folder as /applied, read-only."""
+        return self.data / "applied"
+
+    @property
+    def staging_folder(self) -> Path:
+        """Where the daemon prepares what it then puts in place whole. Emptied at each start."""
+        return self.data / "staging"
+
+    def applied_repo(self, name: str) -> Path:
+        """The bare repository of an agent's config. Only the daemon writes it."""
+        return self.applied_folder / f"{parse_known_agent_name(name)}"
+
+    def versions_folder(self, name: str) -> Path:
+        """The files of an agent's deployed config, a folder for each commit: /config in the container."""
+        return self.data / "versions" / parse_known_agent_name(name)
+
+    def proposed_folder_of(self, name: str) -> Path:
+        """What the manager edits of one agent: `config`, and `state` of a draft."""
+        return self.proposed_folder / parse_known_agent_name(name)
+
     def agent_folder(self, name: str) -> Path:
         """All that is kept of one agent: state and claude."""
         return self.agents_folder / parse_known_agent_name(name)

@@ -13,6 +13,19 @@ TTL_DEFAULT_S = 24 * 3600
 TTL_LIMIT_S = 30 * 24 * 3600
 
 
+# What a permission question offers, in the words that the operator reads, and what each comes to on the agent link.
+PERMISSION_OPTIONS = {"allow once": "allow_once", "allow for 30 minutes": "allow_30m", "deny": "deny"}
+# An agent that nobody answers goes on without: a night is longer than any wait.
+PERMISSION_TTL_S = 600
+
+
+class QuestionKind(StrEnum):
+    """`permission`: a tool call waits for the answer; without one it is denied at the deadline."""
+
+    QUESTION = "question"
+    PERMISSION = "permission"
+
+
 class QuestionStatus(StrEnum):
     OPEN = "open"
     ANSWERED = "answered"
@@ -25,6 +38,7 @@ class Question:
     """One question. Free text is always possible beside `options`; `multi` allows several of them."""
 
     id: int
+    kind: QuestionKind
     agent: str
     question: str
     options: tuple[str, ...]

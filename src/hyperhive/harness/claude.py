@@ -1,6 +1,7 @@
 """The seam to claude-agent-sdk: how claude is started, and how nothing that it says is lost."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from claude_agent_sdk import (
@@ -16,23 +17,17 @@ from claude_agent_sdk._errors import MessageParseError
 from claude_agent_sdk._internal.transport.subprocess_cli import (  # pyright: ignore[reportPrivateUsage]
     SubprocessCLITransport,  # the SDK wants a transport of one's own whole, and offers this one nowhere else
 )
+from claude_agent_sdk.types import McpStdioServerConfig
 
 from hyperhive.core.errors import UnavailableError
+from hyperhive.core.policy import parse_policy
+from hyperhive.core.tool_rules import render_claude_rules
 from hyperhive.harness.engine_wire import OpenParams, ToolResult
+from hyperhive.harness.fences import Fences, plan_fences
+from hyperhive.harness.judge import Ask, Judge
 from hyperhive.harness.prompt import render_system_prompt
 from hyperhive.wire.tools import SERVER_NAME, Tool, list_tools
 
-# Tools that would reach around the hive (other sessions of this machine), or promise what ends with the process
-# (timers), or ask somebody who is not there.
-DISALLOWED_TOOLS = (
-    "AskUserQuestion",
-    "CronCreate",
-    "CronDelete",
-    "CronList",
-    "ListAgents",
-    "ScheduleWakeup",
-    "SendMessage",
-)
 ENVIRONMENT = {
     # The hive's tools are few and always needed: not hidden behind a search.
     "ENABLE_TOOL_SEARCH": "false",
@@ -83,12 +78,16 @@ class _TeeTransport(Transport):
 class Claude:
     """One claude process. Open it once, prompt it as often as wanted, close it."""
 
-    def __init__(self, params: OpenParams, call_tool: CallTool, on_event: OnEvent) -> None:
-        options = _plan_options(params, call_tool)
+    def __init__(self, params: OpenParams, call_tool: CallTool, ask: Ask, on_event: OnEvent) -> None:
+        policy = parse_policy(params["policy"])
+        _, denied = render_claude_rules(policy)
+        options = _plan_options(params, plan_fences(policy, denied), Judge(policy, ask), call_tool)
+        # The SDK makes this of `can_use_tool` only for the transports that it makes itself.
+        told = replace(options, permission_prompt_tool_name="stdio") if options.can_use_tool else options
         self._model = params["model"]
         self._client = ClaudeSDKClient(
             options,
-            transport=_TeeTransport(SubprocessCLITransport(_no_input(), options), on_event),
+            transport=_TeeTransport(SubprocessCLITransport(_no_input(), told), on_event),
         )
 
     async def open(self) -> None:
@@ -135,24 +134,34 @@ class Claude:
         await self._client.disconnect()
 
 
-def _plan_options(params: OpenParams, call_tool: CallTool) -> ClaudeAgentOptions:
+def _plan_options(params: OpenParams, fences: Fences, judge: Judge, call_tool: CallTool) -> ClaudeAgentOptions:
     """All that decides how claude runs. Nothing of the working folder is obeyed: no settings, hooks or servers."""
     return ClaudeAgentOptions(
         system_prompt={
             "type": "preset",
             "preset": "claude_code",
-            "append": render_system_prompt(params["agent"], params["manager"]),
+            "append": render_system_prompt(params["agent"], params["manager"], params["prompt"]),
             # Otherwise a resumed conversation would keep the text that it began with.
             "snapshot": False,
         },
-        permission_mode="bypassPermissions",
+        permission_mode=fences.permission_mode,
+        tools=fences.tools,
+        disallowed_tools=fences.disallowed_tools,
+        hooks={"PreToolUse": [judge.matcher]} if fences.judged else None,
+        can_use_tool=judge.confirm if fences.judged else None,
         setting_sources=[],
         strict_mcp_config=True,
-        disallowed_tools=list(DISALLOWED_TOOLS),
         mcp_servers={
+            **{
+                name: McpStdioServerConfig(
+                    type="stdio", command=server["command"], args=list(server["args"]), env=dict(server["env"])
+                )
+                for name, server in params["mcp_servers"].items()
+            },
+            # Last, so that nothing of the config can stand in its place.
             SERVER_NAME: create_sdk_mcp_server(
                 SERVER_NAME, tools=[_plan_tool(tool, call_tool) for tool in list_tools(params["manager"])]
-            )
+            ),
         },
         # A message is text: `@path` and `/command` in it do nothing.
         verbatim_prompts=True,

@@ -16,7 +16,14 @@ from typing import Any
 from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, UnavailableError
 from hyperhive.harness import engine_wire
 from hyperhive.harness.claude import Claude
-from hyperhive.harness.engine_wire import OpenParams, RunTurnParams, ToolResult, TurnResult
+from hyperhive.harness.engine_wire import (
+    OpenParams,
+    PermissionAnswer,
+    PermissionAskParams,
+    RunTurnParams,
+    ToolResult,
+    TurnResult,
+)
 from hyperhive.harness.excerpt import plan_excerpt
 from hyperhive.harness.peer import ConnectionLostError, Peer
 from hyperhive.wire.jsonrpc import LINE_LIMIT_BYTES
@@ -110,7 +117,7 @@ class Engine:
     async def _open(self, params: OpenParams) -> dict[str, Any]:
         if self._claude is not None:
             raise ConflictError("claude is open already")
-        self._claude = Claude(params, self._call_tool, self._on_event)
+        self._claude = Claude(params, self._call_tool, self._ask_permission, self._on_event)
         await self._claude.open()
         self._draining = asyncio.create_task(self._claude.drain())
         self._draining.add_done_callback(self._claude_ended)
@@ -144,10 +151,17 @@ class Engine:
             self._turn.take(event)
 
     async def _call_tool(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+        return await self._request(engine_wire.TOOL_CALL, {"name": name, "arguments": arguments})
+
+    async def _ask_permission(self, tool: str, arguments: dict[str, Any], rule: str) -> PermissionAnswer:
+        params = PermissionAskParams(tool=tool, arguments=plan_excerpt(arguments), rule=rule)
+        return await self._request(engine_wire.PERMISSION_ASK, {**params})
+
+    async def _request(self, method: str, params: dict[str, Any]) -> Any:
         if self.peer is None:
             raise UnavailableError("the harness is not there")
         try:
-            return await self.peer.request(engine_wire.TOOL_CALL, {"name": name, "arguments": arguments})
+            return await self.peer.request(method, params)
         except ConnectionLostError as error:
             raise UnavailableError("the harness ended") from error
 

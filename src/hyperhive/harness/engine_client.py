@@ -7,11 +7,19 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 from hyperhive.core.errors import UnavailableError
 from hyperhive.harness import engine_wire
-from hyperhive.harness.engine_wire import OpenParams, RunTurnParams, ToolResult, TurnResult
+from hyperhive.harness.engine_wire import (
+    OpenParams,
+    PermissionAnswer,
+    PermissionAskParams,
+    RunTurnParams,
+    ToolResult,
+    TurnResult,
+)
 from hyperhive.harness.peer import ConnectionLostError, Peer
 from hyperhive.wire.jsonrpc import INVALID_PARAMS, LINE_LIMIT_BYTES, METHOD_NOT_FOUND, ProtocolError
 
@@ -24,6 +32,15 @@ _INTERRUPT_TIMEOUT_S = 2.0
 
 OnEvent = Callable[[dict[str, Any]], None]
 CallTool = Callable[[str, dict[str, Any]], Awaitable[ToolResult]]
+AskPermission = Callable[[PermissionAskParams], Awaitable[PermissionAnswer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the harness does for an engine that asks."""
+
+    call_tool: CallTool
+    ask_permission: AskPermission
 
 
 class EngineProcess:
@@ -35,7 +52,7 @@ class EngineProcess:
         self._reading = asyncio.create_task(peer.run())
 
     @classmethod
-    async def start(cls, params: OpenParams, on_event: OnEvent, call_tool: CallTool) -> Self:
+    async def start(cls, params: OpenParams, on_event: OnEvent, services: Services) -> Self:
         """A new engine with claude open. Raises UnavailableError; then nothing of it is left."""
         ours, theirs = socket.socketpair()
         try:
@@ -50,12 +67,14 @@ class EngineProcess:
         finally:
             theirs.close()
 
-        async def answer(method: str, request: dict[str, Any]) -> ToolResult:
+        async def answer(method: str, request: dict[str, Any]) -> ToolResult | PermissionAnswer:
             match method, request:
                 case engine_wire.TOOL_CALL, {"name": str(name), "arguments": {**arguments}}:
-                    return await call_tool(name, arguments)
-                case engine_wire.TOOL_CALL, _:
-                    raise ProtocolError(INVALID_PARAMS, "a tool call has a name and arguments")
+                    return await services.call_tool(name, arguments)
+                case engine_wire.PERMISSION_ASK, {"tool": str(tool), "arguments": {**arguments}, "rule": str(rule)}:
+                    return await services.ask_permission(PermissionAskParams(tool=tool, arguments=arguments, rule=rule))
+                case ((engine_wire.TOOL_CALL | engine_wire.PERMISSION_ASK), _):
+                    raise ProtocolError(INVALID_PARAMS, f"these are not the params of {method}")
                 case _:
                     raise ProtocolError(METHOD_NOT_FOUND, f"no method {method!r}")
 

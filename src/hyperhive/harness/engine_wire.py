@@ -1,6 +1,10 @@
 """What the harness and its engine say to each other: JSON-RPC lines over one socket pair."""
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
+
+from hyperhive.core.policy import PolicyFields
+from hyperhive.wire.agent_link import McpServerFields
 
 # -- harness to engine -------------------------------------------------------------------------------------
 
@@ -17,10 +21,15 @@ CLAUDE_EVENT = "claude.event"
 """A notification {event}: one raw event of the CLI, or an excerpt of it when it is long."""
 TOOL_CALL = "tool.call"
 """params {name, arguments} -> ToolResult."""
+PERMISSION_ASK = "permission.ask"
+"""params PermissionAskParams -> PermissionAnswer: asks the operator. May take as long as the operator has to answer."""
 
 
 class OpenParams(TypedDict):
-    """`resume` is the session to go on with, empty for a new one. `claude` is the CLI, empty for the SDK's own."""
+    """`resume` is the session to go on with, empty for a new one. `claude` is the CLI, empty for the SDK's own.
+
+    `policy`, `mcp_servers` and `prompt` are those of the agent's config.
+    """
 
     agent: str
     manager: bool
@@ -28,6 +37,9 @@ class OpenParams(TypedDict):
     model: str
     claude: str
     working_folder: str
+    policy: PolicyFields
+    mcp_servers: Mapping[str, McpServerFields]
+    prompt: str
 
 
 class RunTurnParams(TypedDict):
@@ -42,6 +54,21 @@ class TurnResult(TypedDict):
 
     result: dict[str, Any]
     api_error: str
+
+
+class PermissionAskParams(TypedDict):
+    """`rule` is the rule of the config that wants the question."""
+
+    tool: str
+    arguments: dict[str, Any]
+    rule: str
+
+
+class PermissionAnswer(TypedDict):
+    """`reason` is for the agent."""
+
+    granted: bool
+    reason: str
 
 
 class ToolResult(TypedDict):

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hyperhive.core.errors import ConflictError, HiveError, UnavailableError
 from hyperhive.harness.peer import Answer, ConnectionLostError, Late, Peer
-from hyperhive.wire.agent_link import HELLO, PROTOCOL_VERSION, HelloParams, HelloResult
+from hyperhive.wire.agent_link import HELLO, PROTOCOL_VERSION, HelloParams
 from hyperhive.wire.jsonrpc import LINE_LIMIT_BYTES, ProtocolError
 
 log = logging.getLogger("hive.link")
@@ -27,6 +28,16 @@ class SupersededError(Exception):
     """The daemon knows a newer start of this container: this harness is to end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The daemon's answer to hello. `config` is what it sent as such, not looked at."""
+
+    agent: str
+    manager: bool
+    events_stored_seq: int
+    config: object
+
+
 class Link:
     """Requests to the daemon, kept over its restarts, and its requests to us.
 
@@ -40,7 +51,7 @@ class Link:
         socket: Path,
         generation: int,
         holding: Callable[[], Sequence[int]],
-        greeted: Callable[[HelloResult], None],
+        greeted: Callable[[Greeting], None],
         answer: Answer,
     ) -> None:
         self._socket = socket
@@ -118,7 +129,7 @@ class Link:
         params = HelloParams(protocol=PROTOCOL_VERSION, generation=self._generation, holding=list(self._holding()))
         async with asyncio.timeout(_HELLO_TIMEOUT_S):
             hello = _parse_hello(await peer.request(HELLO, {**params}))
-        log.info("linked as %r", hello["agent"])
+        log.info("linked as %r", hello.agent)
         self._greeted(hello)
         self._peer = peer
         self._connected.set()
@@ -129,9 +140,10 @@ class Link:
             self._connected.clear()
 
 
-def _parse_hello(answer: Any) -> HelloResult:
+def _parse_hello(answer: Any) -> Greeting:
     match answer:
-        case {"agent": str(agent), "manager": bool(manager), "events_stored_seq": int(stored_seq)}:
-            return HelloResult(agent=agent, manager=manager, events_stored_seq=stored_seq)
+        case {"agent": str(agent), "manager": bool(manager), "events_stored_seq": int(stored_seq), **rest}:
+            # A config that is no good is no reason to be without a link: the operator is told over it.
+            return Greeting(agent, manager, stored_seq, rest.get("config"))
         case _:
             raise UnavailableError("the daemon's answer to hello is not one", "the daemon and the harness differ")

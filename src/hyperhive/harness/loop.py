@@ -16,16 +16,17 @@ from hyperhive.core.turns import (
     is_messages_fault,
     plan_retry_s,
 )
+from hyperhive.harness.config import Configs
 from hyperhive.harness.engine_wire import RunTurnParams
 from hyperhive.harness.feed import Feed
 from hyperhive.harness.inbox import Delivery, Inbox
-from hyperhive.harness.link import Link
+from hyperhive.harness.link import Greeting, Link
 from hyperhive.harness.settings import Settings, observe_model
 from hyperhive.harness.status import StatusBoard
 from hyperhive.harness.turn import Turn, TurnEnd, is_recorded, read_turn_end
 from hyperhive.harness.wake import plan_wake
 from hyperhive.harness.warm_engine import WarmEngine
-from hyperhive.wire.agent_link import HelloResult
+from hyperhive.wire.agent_link import HarnessConfig
 
 log = logging.getLogger("hive.loop")
 
@@ -45,9 +46,17 @@ class TurnLoop:
     """Runs one turn after another until it is cancelled. Everything it is told of claude goes into the transcript."""
 
     def __init__(
-        self, settings: Settings, link: Link, inbox: Inbox, feed: Feed, status: StatusBoard, engine: WarmEngine
+        self,
+        settings: Settings,
+        configs: Configs,
+        link: Link,
+        inbox: Inbox,
+        feed: Feed,
+        status: StatusBoard,
+        engine: WarmEngine,
     ) -> None:
         self._settings = settings
+        self._configs = configs
         self._link = link
         self._inbox = inbox
         self._feed = feed
@@ -57,7 +66,11 @@ class TurnLoop:
         self._turn: Turn | None = None
         self._chores: set[asyncio.Task[Any]] = set()
 
-    async def run(self, agent: HelloResult) -> NoReturn:
+    async def run(self, agent: Greeting) -> NoReturn:
+        if self._configs.current is None:
+            # Nothing says what it may do: so it does nothing.
+            self._status.enter(TurnState.PARKED, self._configs.trouble)
+            await self._configs.get()
         self._status.enter(TurnState.IDLE)
         while True:
             try:
@@ -105,7 +118,12 @@ class TurnLoop:
             case _:
                 pass
 
-    async def _run_turn(self, agent: HelloResult, delivery: Delivery) -> TurnEnd:
+    def take_config(self, config: HarnessConfig) -> None:
+        """A new config: from the next turn on. A claude that does nothing is not kept open under the old one."""
+        if self._turn is None and self._status.state not in {TurnState.THINKING, TurnState.COMPACTING}:
+            self._do(self._engine.leave(config))
+
+    async def _run_turn(self, agent: Greeting, delivery: Delivery) -> TurnEnd:
         messages, rest = plan_wake(delivery.messages)
         prompt = render_wake_prompt(messages, delivery.waiting + len(rest))
         self._inbox.give_back(self._link, [message.id for message in rest], "too long for one turn")
@@ -122,10 +140,11 @@ class TurnLoop:
             self._feed.end_turn(end.render_event(round((clock() - turn.started_at_s) * 1000)))
         return end
 
-    async def _ask_claude(self, agent: HelloResult, turn: Turn) -> TurnEnd:
-        params = RunTurnParams(prompt=turn.prompt, model=observe_model(self._settings))
+    async def _ask_claude(self, agent: Greeting, turn: Turn) -> TurnEnd:
+        config = await self._configs.get()
+        params = RunTurnParams(prompt=turn.prompt, model=observe_model(self._settings.state, config["model"]))
         try:
-            answer = await self._engine.run_turn(agent, params, lambda: turn.cancelled)
+            answer = await self._engine.run_turn(agent, config, params, lambda: turn.cancelled)
         except HiveError as error:
             if turn.cancelled:
                 return TurnEnd(TurnOutcome.CANCELLED, f"cancelled by the operator: {error.message}")

@@ -10,16 +10,20 @@ import sys
 from typing import Any
 
 from hyperhive.core.errors import HiveError
+from hyperhive.harness.config import Configs
+from hyperhive.harness.engine_client import Services
 from hyperhive.harness.events import EventStore
 from hyperhive.harness.feed import Feed
 from hyperhive.harness.inbox import Inbox
-from hyperhive.harness.link import Link, SupersededError
+from hyperhive.harness.link import Greeting, Link, SupersededError
 from hyperhive.harness.loop import TurnLoop
+from hyperhive.harness.permissions import Permissions
 from hyperhive.harness.settings import Settings, load_settings
 from hyperhive.harness.status import StatusBoard
 from hyperhive.harness.tools import Toolbox
 from hyperhive.harness.warm_engine import WarmEngine
-from hyperhive.wire.agent_link import CANCEL_TURN, HelloResult
+from hyperhive.wire import agent_link
+from hyperhive.wire.agent_link import HarnessConfig
 from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError
 
 log = logging.getLogger("hive.harness")
@@ -36,19 +40,22 @@ class Harness:
         self._feed = Feed(self._store)
         self._status = StatusBoard(self._feed)
         self._inbox = Inbox()
-        self._hello: asyncio.Future[HelloResult] = asyncio.get_running_loop().create_future()
+        self._configs = Configs(self._configured)
+        self._config: HarnessConfig | None = None
+        self._hello: asyncio.Future[Greeting] = asyncio.get_running_loop().create_future()
         socket = settings.sockets / "hive.sock"
         self._link = Link(socket, settings.generation, self._inbox.holding, self._greeted, self._answer)
+        self._permissions = Permissions(self._link, self._status.explain)
         self._engine = WarmEngine(
             settings.claude,
             settings.state,
             settings.warm_s,
             self._store,
-            Toolbox(self._link, self._inbox).call,
+            Services(Toolbox(self._link, self._inbox).call, self._permissions.ask),
             self._take_event,
             self._feed.notice,
         )
-        self._loop = TurnLoop(settings, self._link, self._inbox, self._feed, self._status, self._engine)
+        self._loop = TurnLoop(settings, self._configs, self._link, self._inbox, self._feed, self._status, self._engine)
 
     async def run(self) -> None:
         """Raises SupersededError when another harness took over, and whatever a part fails with."""
@@ -74,16 +81,34 @@ class Harness:
         # The loop drives the engine, and so is made after it.
         self._loop.take_event(event)
 
-    def _greeted(self, hello: HelloResult) -> None:
-        self._feed.greeted(hello["events_stored_seq"])
+    def _greeted(self, hello: Greeting) -> None:
+        self._feed.greeted(hello.events_stored_seq)
         self._status.greeted()
+        try:
+            self._configs.take(hello.config)
+        except HiveError as error:
+            self._feed.notice(error.message)
         if not self._hello.done():
             self._hello.set_result(hello)
 
+    def _configured(self, config: HarnessConfig) -> None:
+        before, self._config = self._config, config
+        if before is None:
+            return
+        self._feed.notice(f"a new config, {config['commit'][:12]}: it counts from the next turn on")
+        if before["policy"] != config["policy"]:
+            self._permissions.forget()
+        self._loop.take_config(config)
+
     async def _answer(self, method: str, params: dict[str, Any]) -> dict[str, bool]:
-        if method != CANCEL_TURN:
-            raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {method[:80]!r}")
-        return {"cancelled": await self._loop.cancel()}
+        match method:
+            case agent_link.CANCEL_TURN:
+                return {"cancelled": await self._loop.cancel()}
+            case agent_link.SET_CONFIG:
+                self._configs.take(params.get("config"))
+                return {}
+            case _:
+                raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {method[:80]!r}")
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

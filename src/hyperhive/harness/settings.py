@@ -1,15 +1,14 @@
 """The harness's settings: one row each, from the environment that the daemon gives the container."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperhive.core.config_values import parse_model
 from hyperhive.core.errors import InvalidInputError
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]{0,99}")
 # Room for a name and a newline; the file is the agent's to write, so never more of it is read.
 _MODEL_FILE_LIMIT_BYTES = 256
 
@@ -39,13 +38,6 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
-def parse_model(text: str) -> str:
-    """`text` as a model's name, empty for claude's own default. Raises ValueError."""
-    if text and not _MODEL.fullmatch(text):
-        raise ValueError("is not the name of a model")
-    return text
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the harness is told from outside; `ROWS` says by which variable."""
@@ -55,7 +47,6 @@ class Settings:
     generation: int
     warm_s: float
     claude: Path | None
-    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +64,14 @@ ROWS = (
     Row("sockets", "HIVE_SOCKETS", "/run/hive", _parse_folder, "the folder of hive.sock and model.sock"),
     Row("state", "HIVE_STATE", "/state", _parse_folder, "the agent's own folder, with its notes and events"),
     Row("generation", "HIVE_GENERATION", "0", _parse_generation, "which start of the container this is"),
-    Row("warm_s", "HIVE_WARM_S", "300", _parse_seconds, "how long claude stays open after a turn"),
+    Row(
+        "warm_s",
+        "HIVE_WARM_S",
+        "300",
+        _parse_seconds,
+        "how long claude stays open, if the config does not say",
+    ),
     Row("claude", "HIVE_CLAUDE", "", _parse_optional_file, "the CLI; empty: the one of claude-agent-sdk"),
-    Row("model", "HIVE_MODEL", "", parse_model, "the model of the agent's config; empty: claude's default"),
 )
 
 
@@ -93,19 +89,19 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
-def observe_model(settings: Settings) -> str:
-    """The model for the next turn: the one kept in `<state>/hyperhive-model`, or else the config's.
+def observe_model(state: Path, default: str) -> str:
+    """The model for the next turn: the one kept in `<state>/hyperhive-model`, or else `default`.
 
     An unreadable or malformed file counts as absent: the agent can write it.
     """
     try:
-        descriptor = os.open(settings.state / "hyperhive-model", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(state / "hyperhive-model", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return settings.model
+        return default
     try:
         text = os.read(descriptor, _MODEL_FILE_LIMIT_BYTES).decode("utf-8", "replace").strip()
-        return parse_model(text) or settings.model
+        return parse_model(text) or default
     except (OSError, ValueError):
-        return settings.model
+        return default
     finally:
         os.close(descriptor)

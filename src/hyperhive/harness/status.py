@@ -37,6 +37,11 @@ class StatusBoard:
         self._feed.record("state", {"state": str(state), "reason": reason})
         self._news.set()
 
+    def explain(self, reason: str) -> None:
+        """Says why a turn that runs does not go on, or, with nothing, that it does."""
+        if self._status.state is TurnState.THINKING:
+            self.enter(TurnState.THINKING, reason)
+
     def report_model(self, model: str) -> None:
         """What claude says that it runs on."""
         if model != self._model:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hyperhive.core.errors import HiveError
-from hyperhive.harness.engine_client import CallTool, EngineProcess
+from hyperhive.harness.engine_client import EngineProcess, Services
 from hyperhive.harness.engine_wire import OpenParams, RunTurnParams, TurnResult
 from hyperhive.harness.events import EventStore
-from hyperhive.wire.agent_link import HelloResult
+from hyperhive.harness.link import Greeting
+from hyperhive.harness.offer import list_gaps
+from hyperhive.wire.agent_link import HarnessConfig
 
 log = logging.getLogger("hive.engine")
 
@@ -29,7 +31,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 class WarmEngine:
     """Starts an engine for the first turn, ends it `warm_s` after the last sign of claude, and resumes the session.
 
-    `notice` is told what the transcript should tell. One turn at a time.
+    A turn whose config wants claude opened otherwise than it is open gets a new one, with the same session. A config's
+    `warm_s` goes before the one given here. `notice` is told what the transcript should tell. One turn at a time.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class WarmEngine:
         working_folder: Path,
         warm_s: float,
         store: EventStore,
-        call_tool: CallTool,
+        services: Services,
         on_event: OnEvent,
         notice: Callable[[str], None],
     ) -> None:
@@ -46,10 +49,12 @@ class WarmEngine:
         self._working_folder = working_folder
         self._warm_s = warm_s
         self._store = store
-        self._call_tool = call_tool
+        self._services = services
         self._on_event = on_event
         self._notice = notice
         self._engine: EngineProcess | None = None
+        self._config: HarnessConfig | None = None
+        self._offer_seen = False
         self._resumed = False
         self._running = False
         self._last_sign_at = 0.0
@@ -57,19 +62,21 @@ class WarmEngine:
         # Held while an engine is started or ended.
         self._changing = asyncio.Lock()
 
-    async def run_turn(self, agent: HelloResult, params: RunTurnParams, is_cancelled: Callable[[], bool]) -> TurnResult:
+    async def run_turn(
+        self, agent: Greeting, config: HarnessConfig, params: RunTurnParams, is_cancelled: Callable[[], bool]
+    ) -> TurnResult:
         """Runs one turn of the agent that the daemon says this is. Raises HiveError if that failed.
 
         A session that cannot be resumed is left, with a notice, and the turn runs in a new one.
         """
         self._running = True
         try:
-            engine = await self._warm_up(agent, params["model"])
+            engine = await self._warm_up(agent, config, params["model"])
             if is_cancelled():
                 return _NEVER_BEGUN
             result = await engine.run_turn(params)
             if self._resumed and _is_refused_session(result) and not is_cancelled():
-                engine = await self._start_afresh(agent, params["model"])
+                engine = await self._start_afresh(agent, config, params["model"])
                 result = await engine.run_turn(params)
         except HiveError:
             # Whatever is left of it is of no use for another turn.
@@ -104,6 +111,12 @@ class WarmEngine:
         if self._engine is not None:
             await self._engine.kill()
 
+    async def leave(self, config: HarnessConfig) -> None:
+        """Ends an engine that `config` wants opened otherwise, unless a turn runs: then the next turn does so."""
+        async with self._changing:
+            if not self._running and self._config is not None and not _is_opened_alike(self._config, config):
+                await self._end()
+
     async def close(self) -> None:
         """Ends the engine in good order. Nothing may be called afterwards."""
         if self._cooling is not None:
@@ -111,42 +124,48 @@ class WarmEngine:
         async with self._changing:
             await self._end()
 
-    async def _warm_up(self, agent: HelloResult, model: str) -> EngineProcess:
+    async def _warm_up(self, agent: Greeting, config: HarnessConfig, model: str) -> EngineProcess:
         async with self._changing:
-            if self._engine is not None and self._engine.alive:
+            alike = self._config is not None and _is_opened_alike(self._config, config)
+            self._config = config
+            if self._engine is not None and self._engine.alive and alike:
                 return self._engine
             await self._end()
             session = self._find_session()
             try:
-                self._engine = await self._start(agent, model, session)
+                self._engine = await self._start(agent, config, model, session)
                 self._resumed = bool(session)
             except HiveError as error:
                 if not session:
                     raise
                 # If this fails as well it was not for the session, and the next turn tries that one again.
-                self._engine = await self._start(agent, model, "")
+                self._engine = await self._start(agent, config, model, "")
                 self._resumed = False
                 self._notice(f"the conversation {session} cannot be resumed, a new one begins: {error.message}")
             return self._engine
 
-    async def _start_afresh(self, agent: HelloResult, model: str) -> EngineProcess:
+    async def _start_afresh(self, agent: Greeting, config: HarnessConfig, model: str) -> EngineProcess:
         async with self._changing:
             await self._end()
-            self._engine = await self._start(agent, model, "")
+            self._engine = await self._start(agent, config, model, "")
             self._resumed = False
         self._notice("the conversation could not be resumed, a new one begins")
         return self._engine
 
-    async def _start(self, agent: HelloResult, model: str, session: str) -> EngineProcess:
+    async def _start(self, agent: Greeting, config: HarnessConfig, model: str, session: str) -> EngineProcess:
+        self._offer_seen = False
         params = OpenParams(
-            agent=agent["agent"],
-            manager=agent["manager"],
+            agent=agent.agent,
+            manager=agent.manager,
             resume=session,
             model=model,
             claude=str(self._claude or ""),
             working_folder=str(self._working_folder),
+            policy=config["policy"],
+            mcp_servers=config["mcp_servers"],
+            prompt=config["prompt"],
         )
-        return await EngineProcess.start(params, self._take_event, self._call_tool)
+        return await EngineProcess.start(params, self._take_event, self._services)
 
     async def _end(self) -> None:
         engine, self._engine = self._engine, None
@@ -157,7 +176,16 @@ class WarmEngine:
         self._sign()
         if event.get("type") == "system" and event.get("subtype") == "init":
             self._save_session(str(event.get("session_id")))
+            self._check_offer(event)
         self._on_event(event)
+
+    def _check_offer(self, init: dict[str, Any]) -> None:
+        """Tells once for each opening what of the config claude does not have."""
+        if self._config is None or self._offer_seen:
+            return
+        self._offer_seen = True
+        for gap in list_gaps(self._config, init):
+            self._notice(gap)
 
     def _find_session(self) -> str:
         session = self._store.find_meta(_SESSION_KEY) or ""
@@ -178,10 +206,14 @@ class WarmEngine:
         if self._cooling is None or self._cooling.done():
             self._cooling = asyncio.create_task(self._end_when_cold())
 
+    def _get_warm_s(self) -> float:
+        warm_s = self._config["warm_s"] if self._config is not None else None
+        return self._warm_s if warm_s is None else warm_s
+
     async def _end_when_cold(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            left_s = self._last_sign_at + self._warm_s - clock()
+            left_s = self._last_sign_at + self._get_warm_s() - clock()
             if left_s <= 0:
                 break
             await asyncio.sleep(left_s)
@@ -189,6 +221,11 @@ class WarmEngine:
             # A turn that runs by now starts this anew when it ends.
             if not self._running:
                 await self._end()
+
+
+def _is_opened_alike(one: HarnessConfig, other: HarnessConfig) -> bool:
+    """Whether claude is opened the same way for both configs."""
+    return all(one[field] == other[field] for field in ("policy", "mcp_servers", "prompt", "model"))
 
 
 def _is_refused_session(result: TurnResult) -> bool:

@@ -3,22 +3,37 @@
 from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.core.events import EventName
 from hyperhive.core.names import MANAGER
+from hyperhive.host.approval_records import fail_pending
 from hyperhive.host.notices import notify_manager
+from hyperhive.host.questions import cancel_permissions
 from hyperhive.host.store.rows import AgentRecord, to_agent
 from hyperhive.host.store.store import Transaction, View
 
 
 def insert_agent(tx: Transaction, name: str, first_uid: int | None) -> AgentRecord:
     """Adds an agent that should run, as part of a larger change. Raises ConflictError if the name is taken."""
-    row = tx.find("get_agent", name=name)
-    if row is not None and row["destroyed_at"] is not None:
-        raise ConflictError(f"{name} was destroyed and its state is kept", f"hive destroy {name} --purge removes it")
-    if row is not None:
-        raise ConflictError(f"there is an agent {name!r} already", "choose another name")
+    check_name_is_free(tx, name)
     uid = None if first_uid is None else tx.get("next_uid", first=first_uid)["uid"]
     record = to_agent(tx.get("insert_agent", name=name, uid=uid, at=tx.at_ms))
     tx.emit(EventName.AGENT_SPAWNED, name, {})
     return record
+
+
+def check_name_is_free(view: View, name: str) -> None:
+    """Raises ConflictError if there is, or was and is kept, an agent of that name."""
+    row = view.find("get_agent", name=name)
+    if row is not None and row["destroyed_at"] is not None:
+        raise ConflictError(
+            f"{name} was destroyed and its state is kept", f"hive revive {name}, or hive destroy {name} --purge"
+        )
+    if row is not None:
+        raise ConflictError(f"there is an agent {name!r} already", "choose another name")
+
+
+def begin_generation(tx: Transaction, name: str, commit: str, trying: bool) -> int:
+    """Counts a start of the container with `commit`. What the harness before it asked, nobody waits for any more."""
+    cancel_permissions(tx, name)
+    return int(tx.get("begin_generation", name=name, commit=commit, trying=int(trying))["generation"])
 
 
 def mark_started(tx: Transaction, name: str, failure: str) -> None:
@@ -28,9 +43,22 @@ def mark_started(tx: Transaction, name: str, failure: str) -> None:
 
 def mark_destroyed(tx: Transaction, name: str) -> None:
     tx.list("mark_destroyed", name=name, at=tx.at_ms)
+    fail_pending(tx, name, f"{name} was destroyed")
+    cancel_permissions(tx, name)
     tx.emit(EventName.AGENT_DESTROYED, name, {})
     if name != MANAGER:
         notify_manager(tx, "destroyed", agent=name)
+
+
+def save_deployed(tx: Transaction, name: str, commit: str) -> None:
+    """Makes `commit` the deployed config of an agent."""
+    tx.list("set_deployed_commit", name=name, commit=commit)
+    tx.emit(EventName.AGENT_CONFIGURED, name, {"commit": commit})
+
+
+def save_config_error(tx: Transaction, name: str, error: str) -> None:
+    """Remembers why an approved config failed, for the agent's row."""
+    tx.list("set_config_error", name=name, error=error)
 
 
 def get_any_agent(view: View, name: str) -> AgentRecord:

@@ -5,9 +5,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -16,26 +15,19 @@ from hyperhive.core.errors import ConflictError, HiveError, StorageError
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots, decide_roots
 from hyperhive.host.agent_records import insert_agent
-from hyperhive.host.agents import Agents
 from hyperhive.host.api.app import create_app
 from hyperhive.host.api.guard import Guard
 from hyperhive.host.api.hive_routes import login_url
 from hyperhive.host.api.services import Services
-from hyperhive.host.approvals import Approvals
-from hyperhive.host.broker import Broker
+from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.drivers.registry import make_driver
-from hyperhive.host.feed import Feed
-from hyperhive.host.gateway import Gateway
-from hyperhive.host.link.methods import LinkMethods
-from hyperhive.host.link.server import LinkServer
-from hyperhive.host.questions import Questions
+from hyperhive.host.parts import Work, build_parts
 from hyperhive.host.rehearsal import run_stand_in
-from hyperhive.host.roster import Roster
+from hyperhive.host.review import Reviews
 from hyperhive.host.sessions import Sessions
 from hyperhive.host.settings import DEFAULT_UPSTREAM, Credential, Settings, load_credential, parse_credential
-from hyperhive.host.store.store import Store, Transaction
-from hyperhive.host.transcripts import Transcripts
+from hyperhive.host.store.store import Transaction
 from hyperhive.system.clock import now
 from hyperhive.system.http_server import own_uid_or_root, serve_http
 from hyperhive.system.lock import hold_lock
@@ -74,29 +66,11 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     driver = make_driver(settings.driver, roots)
     await driver.prepare()
 
-    feed = Feed()
-    broken = asyncio.Event()
-    store = Store(roots.database, "hive", feed.publish_events, broken.set)
-    stack.callback(store.close)
-    telemetry = Store(roots.telemetry, "telemetry")
-    stack.callback(telemetry.close)
-
-    roster = Roster(store, feed, driver.name)
-    broker = Broker(store)
-    feed.listen(broker.on_event)
-    feed.listen(roster.on_event)
     kind = "none" if credential is None else credential.kind
-    agents = Agents(store, driver, roots, roster, HarnessSettings(kind, settings.warm_s, settings.claude))
-    approvals = Approvals(store, agents)
-    questions = Questions(store)
-    transcripts = Transcripts(telemetry, feed)
-    gateway = Gateway(upstream, credential, telemetry)
-    stack.push_async_callback(gateway.close)
-    methods = LinkMethods(broker, questions, approvals, agents, transcripts)
-    links = LinkServer(roots, methods.serve, gateway.application)
-    stack.push_async_callback(links.close_all)
-    agents.attach(links)
-    stack.push_async_callback(agents.finish)
+    harness = HarnessSettings(kind, settings.warm_s, settings.claude)
+    broken = asyncio.Event()
+    parts = build_parts(roots, driver, harness, upstream, credential, stack, broken.set)
+    await parts.prepare()
 
     listener = await _bind_dashboard(settings.port)
     port = listener.getsockname()[1]
@@ -111,14 +85,19 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
             started_at=now(),
         ),
         origin=f"http://127.0.0.1:{port}",
-        store=store,
-        feed=feed,
-        broker=broker,
-        questions=questions,
-        approvals=approvals,
-        agents=agents,
-        transcripts=transcripts,
-        sessions=Sessions(store),
+        store=parts.store,
+        feed=parts.feed,
+        broker=parts.broker,
+        questions=parts.questions,
+        approvals=parts.approvals,
+        reviews=Reviews(parts.store, parts.configs),
+        agents=parts.agents,
+        lifecycle=parts.lifecycle,
+        config_views=ConfigViews(parts.store, parts.configs),
+        drafts=parts.drafts,
+        kept=parts.kept,
+        transcripts=parts.transcripts,
+        sessions=Sessions(parts.store),
         shutdown=shutdown,
     )
     app = create_app(services)
@@ -128,11 +107,9 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     local = await serve_http(app, bind_unix(roots.hive_socket), own_uid_or_root)
     stack.push_async_callback(local.close, CLOSE_TIMEOUT_S)
 
-    for name, summary in (await transcripts.summaries()).items():
-        roster.live(name).turns, roster.live(name).last_outcome = summary.turns, summary.last_outcome
-    await store.write(lambda tx: _ensure_manager(tx, agents.first_uid))
-    await agents.reconcile()
-    await stack.enter_async_context(_background(roster.tell_forever, agents.watch_forever, questions.expire_forever))
+    await parts.store.write(lambda tx: _ensure_manager(tx, parts.agents.first_uid))
+    await parts.reconcile()
+    await stack.enter_async_context(_background(*parts.list_works()))
 
     print(f"dashboard: {await login_url(services)}", flush=True)
     log.info("hive.ready", version=__version__, port=port, driver=driver.name, data=str(roots.data))
@@ -188,7 +165,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _background(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
+async def _background(*works: Work) -> AsyncGenerator[None]:
     """Runs `works` for as long as the context lasts."""
     tasks = [asyncio.create_task(_keep_running(work)) for work in works]
     try:
@@ -199,7 +176,7 @@ async def _background(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncG
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _keep_running(work: Work) -> None:
     """A full disk or a failing driver passes: the work goes on. Anything else is a bug, and told as one."""
     while True:
         try:

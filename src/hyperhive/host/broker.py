@@ -6,12 +6,13 @@ Order holds for each sender and recipient, since messages are leased by their id
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from hyperhive.core.errors import InvalidInputError, NotFoundError
+from hyperhive.core.errors import InvalidInputError, NotFoundError, RefusedError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import DELIVERY_ATTEMPTS, RECV_LIMIT_BYTES, Message, MessageState, parse_body
 from hyperhive.core.names import OPERATOR, parse_recipient
+from hyperhive.core.policy import Policy, Verdict, decide_recipient
 from hyperhive.host.present import show_message
 from hyperhive.host.store.rows import to_message
 from hyperhive.host.store.store import Store, Transaction, View
@@ -19,6 +20,7 @@ from hyperhive.host.store.store import Store, Transaction, View
 _WAKING = frozenset({EventName.MESSAGE_SENT, EventName.MESSAGE_REQUEUED})
 # A wake is only a hint: whoever waits looks again after this long all the same.
 RECHECK_S = 20.0
+REFUSED_EVERY_S = 10.0
 
 
 def queue_message(
@@ -83,9 +85,12 @@ def _find_thread(tx: Transaction, sender: str, in_reply_to: int | None) -> int |
 class Broker:
     """All that happens to messages. Callers name who they are: identity was established before they got here."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, get_policy: Callable[[str], Awaitable[Policy]]) -> None:
+        """`get_policy` gives the applied policy of an agent, or raises a HiveError: then it may not send."""
         self._store = store
+        self._get_policy = get_policy
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._refused_at_s: dict[str, float] = {}
 
     def on_event(self, event: Event) -> None:
         """Wakes whoever waits for the recipient's messages; called by the feed after each commit."""
@@ -105,17 +110,37 @@ class Broker:
         """Queues a message and returns it once it is durable.
 
         Raises InvalidInputError or TooLargeError for what cannot be sent, NotFoundError for an unknown recipient,
-        StorageError if the disk refused: then nothing was queued.
+        RefusedError for one that the sender's config does not allow, StorageError if the disk refused: then nothing
+        was queued.
         """
         parse_recipient(recipient)
         parse_body(body)
         if sender == recipient:
             raise InvalidInputError("you cannot send to yourself", "write what matters to your notes instead")
+        await self._check_allowed(sender, recipient)
         return await self._store.write(
             lambda tx: queue_message(
                 tx, sender, recipient, body, in_reply_to=in_reply_to, idempotency_key=idempotency_key
             )
         )
+
+    async def _check_allowed(self, sender: str, recipient: str) -> None:
+        """Raises RefusedError, and records it, unless the sender's applied config lets it write to `recipient`."""
+        if sender == OPERATOR:
+            return
+        decision = decide_recipient(await self._get_policy(sender), sender, recipient)
+        if decision.verdict is not Verdict.ALLOW:
+            await self._record_refusal(sender, recipient, decision.rule)
+            raise RefusedError(decision.reason, "the manager can propose a change of your config")
+
+    async def _record_refusal(self, sender: str, recipient: str, rule: str) -> None:
+        """Once in a while for each sender: one that tries on and on must not fill the disk."""
+        at_s = asyncio.get_running_loop().time()
+        if at_s - self._refused_at_s.get(sender, -REFUSED_EVERY_S) < REFUSED_EVERY_S:
+            return
+        self._refused_at_s[sender] = at_s
+        body = {"recipient": recipient, "rule": rule}
+        await self._store.write(lambda tx: tx.emit(EventName.MESSAGE_REFUSED, sender, body))
 
     async def recv(
         self, recipient: str, generation: int, max_messages: int, wait_s: float

@@ -10,6 +10,8 @@ class Action(StrEnum):
     NONE = "none"
     START = "start"
     STOP = "stop"
+    # It runs with a config that was tried and never deployed.
+    RESTART = "restart"
     # It runs as it should, maybe since before this daemon: keep it and wait for its harness.
     ADOPT = "adopt"
 
@@ -19,5 +21,7 @@ def plan_action(record: AgentRecord, state: ContainerState) -> Action:
     if state is ContainerState.UNKNOWN:
         return Action.NONE
     if record.desired is Desired.RUNNING:
-        return Action.ADOPT if state is ContainerState.RUNNING else Action.START
+        if state is not ContainerState.RUNNING:
+            return Action.START
+        return Action.RESTART if record.trying else Action.ADOPT
     return Action.STOP if state is ContainerState.RUNNING else Action.NONE

@@ -1,4 +1,8 @@
-"""Questions to the operator: asked at once, answered later, by a message. They end answered, cancelled or expired."""
+"""Questions to the operator: asked at once, answered later, by a message. They end answered, cancelled or expired.
+
+A tool call that waits for the operator's word asks a question, too, of the kind `permission` (see `permissions`): that
+one is answered to the waiting call and sends no message.
+"""
 
 import asyncio
 import json
@@ -8,7 +12,14 @@ from datetime import timedelta
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError
 from hyperhive.core.events import EventName
 from hyperhive.core.names import OPERATOR, SYSTEM
-from hyperhive.core.questions import TTL_DEFAULT_S, Question, QuestionStatus, check_question
+from hyperhive.core.questions import (
+    PERMISSION_OPTIONS,
+    TTL_DEFAULT_S,
+    Question,
+    QuestionKind,
+    QuestionStatus,
+    check_question,
+)
 from hyperhive.host.broker import queue_message
 from hyperhive.host.present import show_question
 from hyperhive.host.store.rows import to_question
@@ -18,6 +29,8 @@ from hyperhive.system.clock import now, to_millis
 # An agent with this many open questions has to wait for answers: the operator's attention is the scarce thing.
 OPEN_LIMIT = 20
 EXPIRY_CHECK_S = 1.0
+
+_DENY = next(option for option, decision in PERMISSION_OPTIONS.items() if decision == "deny")
 
 
 class Questions:
@@ -36,29 +49,18 @@ class Questions:
         """Opens a question and returns it. Raises InvalidInputError, or TooLargeError over OPEN_LIMIT open ones."""
         lifetime_s = TTL_DEFAULT_S if ttl_s is None else ttl_s
         check_question(question, tuple(options), lifetime_s)
-
-        def insert(tx: Transaction) -> Question:
-            row = tx.find("find_question_by_key", agent=agent, key=idempotency_key)
-            if row is not None:
-                return to_question(row)
-            if tx.get("count_open_questions", agent=agent)["open"] >= OPEN_LIMIT:
-                raise TooLargeError(f"{OPEN_LIMIT} questions are open", "wait for their answers")
-            row = tx.get(
-                "insert_question",
-                agent=agent,
-                question=question,
-                options=json.dumps(list(options)),
-                multi=int(multi),
-                at=tx.at_ms,
-                expires_at=to_millis(tx.at + timedelta(seconds=lifetime_s)),
-                key=idempotency_key,
+        return await self._store.write(
+            lambda tx: open_question(
+                tx, QuestionKind.QUESTION, agent, question, options, multi, lifetime_s, idempotency_key
             )
-            return _emit(tx, EventName.QUESTION_ASKED, to_question(row))
-
-        return await self._store.write(insert)
+        )
 
     async def answer(self, question_id: int, options: Sequence[str], text: str) -> Question:
-        """Answers an open question with chosen options, free text, or both; the asker gets it as a message."""
+        """Answers an open question with chosen options, free text, or both.
+
+        The asker gets it as a message; the call that waits for a permission gets it as its decision, and free text
+        alone denies: what was not said is not allowed.
+        """
 
         def resolve(tx: Transaction) -> Question:
             question = _get_open(tx, question_id)
@@ -67,7 +69,10 @@ class Questions:
                 raise InvalidInputError(
                     f"these cannot be chosen: {', '.join(unknown or options)}", "choose from the question's options"
                 )
-            answer = "\n".join([*options, text.strip()] if text.strip() else options)
+            chosen = list(options)
+            if question.kind is QuestionKind.PERMISSION and not chosen and text.strip():
+                chosen = [_DENY]
+            answer = "\n".join([*chosen, text.strip()] if text.strip() else chosen)
             if not answer:
                 raise InvalidInputError("the answer is empty", "choose an option or write something")
             return _resolve(tx, question, QuestionStatus.ANSWERED, answer)
@@ -99,6 +104,52 @@ class Questions:
             await asyncio.sleep(EXPIRY_CHECK_S)
 
 
+def open_question(
+    tx: Transaction,
+    kind: QuestionKind,
+    agent: str,
+    question: str,
+    options: Sequence[str],
+    multi: bool,
+    lifetime_s: float,
+    idempotency_key: str,
+) -> Question:
+    """Opens a question, already checked, or gives the one that its agent asked under this key.
+
+    Raises TooLargeError over OPEN_LIMIT open ones of that kind, ConflictError if the key is that of another one.
+    """
+    row = tx.find("find_question_by_key", agent=agent, key=idempotency_key)
+    if row is not None:
+        return _check_same(to_question(row), kind, question)
+    if tx.get("count_open_questions", agent=agent, kind=kind)["open"] >= OPEN_LIMIT:
+        raise TooLargeError(f"{OPEN_LIMIT} questions are open", "wait for their answers")
+    row = tx.get(
+        "insert_question",
+        kind=kind,
+        agent=agent,
+        question=question,
+        options=json.dumps(list(options)),
+        multi=int(multi),
+        at=tx.at_ms,
+        expires_at=to_millis(tx.at + timedelta(seconds=lifetime_s)),
+        key=idempotency_key,
+    )
+    return _emit(tx, EventName.QUESTION_ASKED, to_question(row))
+
+
+def cancel_permissions(tx: Transaction, agent: str) -> None:
+    """Ends the permission questions of an agent whose harness is gone: nobody waits for them any more."""
+    for row in tx.list("list_open_questions", agent=agent, kind=QuestionKind.PERMISSION):
+        _resolve(tx, to_question(row), QuestionStatus.CANCELLED, None)
+
+
+def _check_same(found: Question, kind: QuestionKind, question: str) -> Question:
+    # An answer counts for what was asked: the word for one call must not be taken for another's.
+    if found.kind is not kind or (kind is QuestionKind.PERMISSION and found.question != question):
+        raise ConflictError("this idempotency key belongs to another question", "use a new key for each question")
+    return found
+
+
 def _get_open(tx: Transaction, question_id: int) -> Question:
     row = tx.find("get_question", id=question_id)
     if row is None:
@@ -118,13 +169,18 @@ _ENDINGS = {
 
 def _resolve(tx: Transaction, question: Question, status: QuestionStatus, answer: str | None) -> Question:
     row = tx.get("resolve_question", id=question.id, status=status, answer=answer, at=tx.at_ms)
+    if question.kind is QuestionKind.QUESTION:
+        _tell_asker(tx, question, status, answer)
+    return _emit(tx, _ENDINGS[status], to_question(row))
+
+
+def _tell_asker(tx: Transaction, question: Question, status: QuestionStatus, answer: str | None) -> None:
     told = answer if answer is not None else f"(the question was {status} without an answer)"
     agent = tx.find("get_agent", name=question.agent)
     if agent is not None and agent["destroyed_at"] is None:
         body = f"Your question {question.id}: {question.question}\nAnswer: {told}"
         sender = OPERATOR if status is QuestionStatus.ANSWERED else SYSTEM
         queue_message(tx, sender, question.agent, body)
-    return _emit(tx, _ENDINGS[status], to_question(row))
 
 
 def _emit(tx: Transaction, name: EventName, question: Question) -> Question:

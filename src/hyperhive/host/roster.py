@@ -133,6 +133,8 @@ class Roster:
             turns=live.turns,
             last_outcome=live.last_outcome,
             spawned_at=record.spawned_at,
+            commit=record.deployed_commit or "",
+            config_error=record.config_error,
         )
 
 

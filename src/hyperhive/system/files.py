@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 # include/uapi/linux/openat2.h; the system call has this number on every architecture.
@@ -74,8 +74,7 @@ def write_atomically(path: Path, content: bytes, mode: int) -> None:
         Path(draft).unlink(missing_ok=True)
         raise
     # The name is on the disk only when the folder is.
-    with _opened(path.parent, os.O_RDONLY) as folder:
-        os.fsync(folder)
+    sync_folder(path.parent)
 
 
 def make_folders_beneath(root: Path, names: Sequence[str], *, mode: int, uid: int | None) -> None:
@@ -99,6 +98,74 @@ def make_folders_beneath(root: Path, names: Sequence[str], *, mode: int, uid: in
                     os.fchown(folder, uid, uid)
     finally:
         os.close(folder)
+
+
+def move_beneath(source: Path, root: Path, names: Sequence[str]) -> bool:
+    """Moves the folder `source` to `root/name/name…` in one step; with no link followed on the way.
+
+    An empty folder there is replaced; anything else stays as it is, and the answer is False. The folders above must
+    exist. `source` must be where no agent can write, on the same file system. Raises OSError: ENOENT, and ENOTDIR or
+    ELOOP if one of the folders above is something else, a link to a folder, too.
+    """
+    folder = os.open(root, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        for name in names[:-1]:
+            inner = os.open(name, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        try:
+            # Neither follows a link at its end; a folder replaces nothing but an empty folder.
+            os.rename(source, names[-1], dst_dir_fd=folder)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                return False
+            raise
+        return True
+    finally:
+        os.close(folder)
+
+
+def write_folder(folder: Path, files: Mapping[str, tuple[bytes, bool]]) -> None:
+    """Writes a new folder with files (content, and whether it may be executed) to the disk, readable for everybody.
+
+    The names are relative paths that were checked. Only for folders that no agent can write. Raises OSError; what
+    was written until then is left.
+    """
+    folder.mkdir()
+    folders = {folder}
+    for name, (content, executable) in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.update(above for above in path.parents if above.is_relative_to(folder))
+        with path.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o755 if executable else 0o644)
+            os.fsync(file.fileno())
+    for made in folders:
+        made.chmod(0o755)
+        sync_folder(made)
+
+
+def set_owner(folder: Path, uid: int | None, *, mode: int) -> None:
+    """Makes all below `folder` writable for its owner and readable for everybody, and `uid` that owner if one is given.
+
+    `folder` itself gets `mode`. Only for folders that no agent can write yet, without links. Raises OSError.
+    """
+    for path in [*folder.rglob("*"), folder]:
+        status = path.lstat()
+        if path == folder:
+            path.chmod(mode)
+        else:
+            path.chmod(0o755 if stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_IXUSR else 0o644)
+        if uid is not None:
+            os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the names in `folder` on the disk. Raises OSError."""
+    with _opened(folder, os.O_RDONLY) as handle:
+        os.fsync(handle)
 
 
 def folder_size_bytes(folder: Path) -> int:

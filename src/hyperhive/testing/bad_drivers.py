@@ -6,6 +6,7 @@ them claims or raises is given to it.
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +29,7 @@ class AnyDriver(Protocol[SpecT_contra, ObservationT_co]):
     name: str
 
     async def prepare(self) -> None: ...
+    async def build(self, packages: Sequence[str]) -> Mapping[str, str]: ...
     async def create(self, spec: SpecT_contra) -> None: ...
     async def observe(self, name: str) -> ObservationT_co: ...
     async def start(self, spec: SpecT_contra) -> None: ...
@@ -46,6 +48,9 @@ class Faithful(Generic[SpecT, ObservationT]):
 
     async def prepare(self) -> None:
         await self.inner.prepare()
+
+    async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
+        return await self.inner.build(packages)
 
     async def create(self, spec: SpecT) -> None:
         await self.inner.create(spec)
@@ -76,6 +81,10 @@ class Slow(Faithful[SpecT, ObservationT]):
     name: str = "slow"
     delay_s: float = 1.0
 
+    async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
+        await asyncio.sleep(self.delay_s)
+        return await super().build(packages)
+
     async def create(self, spec: SpecT) -> None:
         await asyncio.sleep(self.delay_s)
         await super().create(spec)
@@ -103,6 +112,27 @@ class Slow(Faithful[SpecT, ObservationT]):
     async def logs(self, name: str, offset: int, limit_bytes: int) -> tuple[bytes, int]:
         await asyncio.sleep(self.delay_s)
         return await super().logs(name, offset, limit_bytes)
+
+
+@dataclass
+class NeverBuilds(Faithful[SpecT, ObservationT]):
+    """Every build raises `error`: a DriverError, as the contract has it, or anything else."""
+
+    name: str = "never-builds"
+    error: Exception = field(default_factory=lambda: RuntimeError("it never builds"))
+
+    async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
+        raise self.error
+
+
+@dataclass
+class BuildsAnything(Faithful[SpecT, ObservationT]):
+    """Says that every package is there."""
+
+    name: str = "builds-anything"
+
+    async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
+        return dict.fromkeys(packages, "1.0")
 
 
 @dataclass

@@ -6,6 +6,7 @@ with every one of them in order, one tool call for each answer. The same words a
 
 import json
 import re
+import shlex
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.messages import SenderKind
-from hyperhive.core.names import MANAGER, OPERATOR, parse_agent_name
+from hyperhive.core.names import MANAGER, OPERATOR, parse_agent_name, parse_known_agent_name
 from hyperhive.testing.messages_api.reply import Reply
 from hyperhive.testing.messages_api.request import ParsedRequest, ToolResult
 from hyperhive.testing.script import resolve_tool
@@ -30,6 +31,8 @@ _SPAWN = re.compile(r"\b(?:(?:we need|i need|get me|get us|spawn|hire)\s+an?|spa
 _CALLED = re.compile(r"\b(?:called|named)\s+[\"']?([\w-]+)", re.IGNORECASE)
 _CONTROL = re.compile(r"^\s*(stop|kill|start|restart)\s+([\w-]+)[\s.!]*$", re.IGNORECASE)
 _TELL = re.compile(r"^\s*(?:tell|ask)\s+(?:the\s+)?([\w-]+)\s+(?:to\s+)?(.+)", re.IGNORECASE | re.DOTALL)
+_GIVE_MODEL = re.compile(r"^\s*give\s+(?:the\s+)?([\w-]+)\s+the\s+model\s+([\w.:-]*\w)[\s.!]*$", re.IGNORECASE)
+_ALLOW_ONLY = re.compile(r"^\s*allow\s+(?:the\s+)?([\w-]+)\s+only\s+([\w., -]*\w)[\s.!]*$", re.IGNORECASE)
 _RUN = re.compile(r"^\s*run:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _QUOTE_LIMIT_CHARS = 300
 _OUTPUT_LIMIT_CHARS = 4000
@@ -53,6 +56,15 @@ class Act:
     says: str
     tool: str
     make_input: Callable[[ToolResult], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A key of an agent's `agent.toml` that is to be set to `value`, which is TOML."""
+
+    agent: str
+    key: str
+    value: str
 
 
 _NO_RESULT = ToolResult(name="", text="", is_error=False)
@@ -81,6 +93,21 @@ def parse_spawn_request(body: str) -> str | None:
     called = _CALLED.search(body)
     try:
         return parse_agent_name((called or match)[1].lower().replace("_", "-"))
+    except InvalidInputError:
+        return None
+
+
+def parse_change(body: str) -> Change | None:
+    """The change of an agent's config that the operator wants, if `body` asks for one."""
+    if match := _GIVE_MODEL.match(body):
+        key, value = "model", match[2]
+    elif match := _ALLOW_ONLY.match(body):
+        key, value = "bash.allow", [f"{command} *" for command in re.split(r"[\s,]+(?:and\s+)?", match[2])]
+    else:
+        return None
+    try:
+        # Such texts are the same in TOML as in JSON.
+        return Change(parse_known_agent_name(match[1].lower()), key, json.dumps(value))
     except InvalidInputError:
         return None
 
@@ -138,6 +165,8 @@ def _plan_order(envelope: Envelope) -> list[Act]:
         return _plan_spawn(name, envelope)
     if match := _CONTROL.match(envelope.body):
         return _plan_control(match[1].lower(), match[2].lower(), envelope)
+    if change := parse_change(envelope.body):
+        return _plan_change(change, envelope)
     if (match := _TELL.match(envelope.body)) and match[1].lower() not in {"me", "us"}:
         return _plan_tell(match[1].lower(), match[2].strip(), envelope)
     if "who is here" in envelope.body.lower() or "list agents" in envelope.body.lower():
@@ -163,6 +192,48 @@ def _plan_spawn(name: str, envelope: Envelope) -> list[Act]:
         Act(f"we have no {name}. i ask for one.", "request_spawn", lambda _: {"name": name, "description": why}),
         Act("the operator has to decide now.", "send", tell),
     ]
+
+
+def _plan_change(change: Change, envelope: Envelope) -> list[Act]:
+    """The manager edits and commits for real, so what the operator is asked to approve is a real commit."""
+    why = f"the operator wrote: “{_quote(envelope.body)}”."
+    edit = {"command": _render_edit(change), "description": f"change {change.key} of {change.agent}"}
+
+    def propose(result: ToolResult) -> dict[str, Any]:
+        # The last line is the commit. If it is a complaint instead, it names no commit and is refused.
+        lines = result.text.strip().splitlines() or ["nothing"]
+        return {"agent": change.agent, "commit_ref": lines[-1], "description": why}
+
+    def tell(result: ToolResult) -> dict[str, Any]:
+        if result.is_error:
+            return _reply(envelope, f"i could not propose that for {change.agent}: {result.text}")
+        return _reply(
+            envelope,
+            f"i proposed {change.key} = {change.value} for {change.agent}. the approval waits for you.",
+        )
+
+    return [
+        Act(f"i change the config of {change.agent} and commit.", "Bash", lambda _: edit),
+        Act("i propose that commit.", "request_apply_commit", propose),
+        Act("the operator has to decide now.", "send", tell),
+    ]
+
+
+def _render_edit(change: Change) -> str:
+    """A command that makes one commit on what is deployed, and writes its name."""
+    line = shlex.quote(f"{change.key} = {change.value}")
+    steps = (
+        f"cd /agents/{change.agent}/config",
+        "git fetch --quiet applied",
+        "git checkout --quiet -B proposal applied/main",
+        # At the top, where no table has begun.
+        f"{{ echo {line}; sed '/^{re.escape(change.key)} = /d' agent.toml; }} > agent.toml.new",
+        "mv agent.toml.new agent.toml",
+        f"git commit --quiet --all -m {line}",
+        "git rev-parse HEAD",
+    )
+    # In a shell of its own: claude tells of a folder that was left, below what the command printed.
+    return f"({' && '.join(steps)})"
 
 
 def _plan_control(verb: str, name: str, envelope: Envelope) -> list[Act]:
@@ -200,13 +271,18 @@ def _plan_event(envelope: Envelope, request: ParsedRequest) -> list[Act]:
         return [Act(f"{name} is here. i give it the first task.", "send", lambda _: {"to": name, "body": task})]
     if event.get("event") == "approval_resolved" and status in {"denied", "failed"}:
         reason = str(event.get("reason") or "no reason given")
-        understood = (
-            f"understood: no {name or 'new agent'} for now. your reason: {reason}"
-            if status == "denied"
-            else f"{name or 'the new agent'} was approved but could not be started: {reason}"
-        )
+        understood = _render_outcome(name, str(event.get("kind")), str(status)) + reason
         return [Act("i take note.", "send", lambda _: {"to": OPERATOR, "body": understood})]
     return []
+
+
+def _render_outcome(name: str, kind: str, status: str) -> str:
+    if kind in {"apply", "revert"}:
+        why = "your reason" if status == "denied" else "the new one failed"
+        return f"understood: {name} keeps its config. {why}: "
+    if status == "denied":
+        return f"understood: no {name or 'new agent'} for now. your reason: "
+    return f"{name or 'the new agent'} was approved but could not be started: "
 
 
 def _parse_event(body: str) -> dict[str, Any]:

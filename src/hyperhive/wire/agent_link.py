@@ -7,7 +7,10 @@ reconnect: `send` and `ask_operator` carry an idempotency key, all others are id
 Instants are RFC 3339 strings in UTC. Errors are HiveErrors in the `data` of a JSON-RPC error.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
+
+from hyperhive.core.policy import PolicyFields
 
 PROTOCOL_VERSION = 1
 
@@ -21,8 +24,12 @@ SEND = "send"
 ASK_OPERATOR = "ask_operator"
 EVENTS_APPEND = "events.append"
 TURN_STATE = "turn.state"
+ASK_PERMISSION = "ask_permission"
 # for the manager alone
 REQUEST_SPAWN = "request_spawn"
+REQUEST_SPAWN_DRAFT = "request_spawn_draft"
+REQUEST_SPAWN_COMMIT = "request_spawn_commit"
+REQUEST_APPLY_COMMIT = "request_apply_commit"
 LIST_AGENTS = "list_agents"
 KILL = "kill"
 START = "start"
@@ -32,6 +39,17 @@ RESTART = "restart"
 
 CANCEL_TURN = "turn.cancel"
 """params {} -> {"cancelled": bool}: interrupts the running turn; false when none runs."""
+SET_CONFIG = "config.set"
+"""params SetConfigParams -> {}: the config from the next turn on."""
+
+# -- git bundles that carry proposals ----------------------------------------------------------------------
+
+# As base64 it takes two thirds of the longest line.
+BUNDLE_LIMIT_BYTES = 512 * 1024
+COMMIT_REF = "refs/hive/commit"
+"""The ref of the proposed commit in a bundle."""
+NOTES_REF = "refs/hive/notes"
+"""The ref of the staged notes of a two-step spawn in a bundle: a commit without parents."""
 
 
 class HelloParams(TypedDict):
@@ -51,6 +69,57 @@ class HelloResult(TypedDict):
     agent: str
     manager: bool
     events_stored_seq: int
+    config: "HarnessConfig"
+
+
+class McpServerFields(TypedDict):
+    command: str
+    args: Sequence[str]
+    env: Mapping[str, str]
+
+
+class HarnessConfig(TypedDict):
+    """What of an agent's config the harness carries out.
+
+    `commit` names the config; `model` is empty for claude's default; `prompt` is the text of `prompt.md`, empty if
+    there is none; `warm_s` is None for the daemon's setting.
+    """
+
+    commit: str
+    model: str
+    prompt: str
+    warm_s: float | None
+    policy: PolicyFields
+    mcp_servers: Mapping[str, McpServerFields]
+
+
+class SetConfigParams(TypedDict):
+    config: HarnessConfig
+
+
+class AskPermissionParams(TypedDict):
+    """Asks the operator about a tool call and waits up to `wait_s` for the answer.
+
+    Repeated with the same key it goes on waiting for the same question. `summary` is what the operator reads of
+    the call, `rule` the rule that wants the question.
+    """
+
+    tool: str
+    summary: str
+    rule: str
+    wait_s: float
+    idempotency_key: str
+
+
+class AskPermissionResult(TypedDict):
+    """`decision` is empty while the question is open, then allow_once, allow_30m or deny.
+
+    A question that expired or was cancelled is a denial. `reason` is what the operator wrote, or what happened.
+    """
+
+    id: int
+    decision: str
+    reason: str
 
 
 class RecvParams(TypedDict):
@@ -146,6 +215,36 @@ class TurnStateParams(TypedDict):
 class SpawnParams(TypedDict):
     name: str
     description: NotRequired[str]
+
+
+class SpawnDraftParams(TypedDict):
+    name: str
+
+
+class SpawnCommitParams(TypedDict):
+    """`bundle` is a git bundle in base64 whose COMMIT_REF is `commit`; `notes` is its NOTES_REF, empty without any."""
+
+    name: str
+    commit: str
+    notes: str
+    bundle: str
+    description: NotRequired[str]
+    idempotency_key: str
+
+
+class ApplyCommitParams(TypedDict):
+    """`bundle` is a git bundle in base64 whose COMMIT_REF is `commit`."""
+
+    agent: str
+    commit: str
+    bundle: str
+    description: NotRequired[str]
+    idempotency_key: str
+
+
+class ProposalResult(TypedDict):
+    approval_id: int
+    status: str
 
 
 class AgentNameParams(TypedDict):

@@ -4,13 +4,15 @@ Instants are aware and in UTC. Every refusal is an `ErrorBody`.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hyperhive.core.approvals import ApprovalKind, ApprovalStatus
+from hyperhive.core.effects import Effect
 from hyperhive.core.messages import MessageState, SenderKind
-from hyperhive.core.questions import QuestionStatus
+from hyperhive.core.policy import Verdict
+from hyperhive.core.questions import QuestionKind, QuestionStatus
 
 
 class Model(BaseModel):
@@ -51,13 +53,26 @@ class AgentRow(Model):
     turns: int = Field(description="Turns ended since it was spawned.")
     last_outcome: str = Field(description="How the last turn ended; empty before the first.")
     spawned_at: datetime
+    commit: str = Field(description="The deployed commit of its config; empty before the first start.")
+    config_error: str = Field(description="Why the last approved config failed; empty once another one is deployed.")
 
 
 class KeptState(Model):
     """What is left of a destroyed agent until it is purged."""
 
     name: str
+    spawned_at: datetime
     destroyed_at: datetime
+    size_bytes: int
+    credentials: bool = Field(description="Whether a login of claude is among it.")
+
+
+class Draft(Model):
+    """An agent that the manager is drafting: a config, no container."""
+
+    name: str
+    requested_by: str
+    created_at: datetime
     size_bytes: int
 
 
@@ -75,10 +90,132 @@ class Approval(Model):
     requested_at: datetime
     resolved_at: datetime | None
     reason: str | None
+    commit: str | None = Field(description="The pinned commit that is applied if this is approved.")
+    base: str | None = Field(description="The commit that was deployed when this was asked for.")
+    reverts_to: int | None = Field(description="The approval whose config a revert brings back; 0: the first config.")
 
 
 class DenyRequest(Model):
     reason: str = Field(default="", max_length=2000)
+
+
+class DiffLine(Model):
+    kind: Literal["context", "added", "removed"]
+    old: int | None = Field(description="The line's number before, from 1.")
+    new: int | None = Field(description="The line's number after, from 1.")
+    text: str = Field(description="Without its line end.")
+
+
+class DiffHunk(Model):
+    header: str = Field(description="Such as '@@ -1,3 +1,4 @@'.")
+    lines: list[DiffLine]
+
+
+class FileDiff(Model):
+    """How one file differs. A binary file, and one whose diff is too long to send, has no hunks and says so."""
+
+    path: str
+    change: Literal["added", "removed", "changed"]
+    binary: bool
+    executable: bool | None = Field(description="Set if that changes: whether it may be executed now.")
+    old_size_bytes: int
+    new_size_bytes: int
+    added: int = Field(description="Lines.")
+    removed: int = Field(description="Lines.")
+    large: bool = Field(description="Shown folded.")
+    truncated: bool = Field(description="The hunks are not all of it.")
+    hunks: list[DiffHunk]
+
+
+class MeaningRow(Model):
+    """What a change means, in the words of the config. `area` is the key of the config, or 'files'."""
+
+    area: str
+    change: Literal["added", "removed", "changed"]
+    subject: str = Field(description="What of the area: a package, a recipient, 'github.command', a file.")
+    before: str
+    after: str
+    effect: Effect
+
+
+class Comparison(Model):
+    """What `commit` changes against `base` (empty: against nothing)."""
+
+    base: str
+    commit: str
+    files: list[FileDiff]
+    meaning: list[MeaningRow]
+    effect: Effect
+
+
+class Review(Model):
+    """All that the operator decides on."""
+
+    approval: Approval
+    comparison: Comparison | None = Field(description="None for a spawn with the default config.")
+    earlier: int | None = Field(description="An earlier proposal for this agent that was not applied.")
+    since_earlier: Comparison | None = Field(description="What differs from that one.")
+    notes: list[FileDiff] = Field(description="Staged notes of a two-step spawn.")
+    warnings: list[str]
+
+
+class ConfigFile(Model):
+    path: str
+    size_bytes: int
+    executable: bool
+    text: str | None = Field(description="None for a binary file, or a large one.")
+
+
+class Permission(Model):
+    """One thing that an agent may do, may do after a question, or may not do, and the rule that says so."""
+
+    area: Literal["run", "reach", "read", "message", "spend"]
+    subject: str
+    verdict: Verdict
+    rule: str
+
+
+class AgentConfigView(Model):
+    """The applied config of an agent."""
+
+    agent: str
+    commit: str
+    files: list[ConfigFile]
+    problem: str = Field(description="Why it cannot be used; empty if it can.")
+    config: dict[str, Any] | None = Field(description="All keys with their values; None if it cannot be used.")
+    permissions: list[Permission]
+
+
+class ConfigVersion(Model):
+    """One entry of a config's history. `approval` is 0 for the first config."""
+
+    approval: int
+    status: ApprovalStatus
+    commit: str
+    at: datetime
+    description: str
+    reason: str
+    current: bool
+    tag: str = Field(description="Such as 'deployed/3'.")
+
+
+class RevertRequest(Model):
+    to: int = Field(ge=0, lt=2**63, description="The number of a deployed approval; 0: the first config.")
+
+
+class PolicyCheckRequest(Model):
+    """One question: a tool with its arguments, a shell command, or a recipient."""
+
+    tool: str | None = Field(default=None, max_length=200)
+    arguments: dict[str, Any] = Field(default_factory=dict[str, Any])
+    bash: str | None = Field(default=None, max_length=20_000)
+    recipient: str | None = Field(default=None, max_length=200)
+
+
+class PolicyDecision(Model):
+    verdict: Verdict
+    rule: str
+    reason: str
 
 
 class Message(Model):
@@ -109,6 +246,7 @@ class Created(Model):
 
 class Question(Model):
     id: int
+    kind: QuestionKind
     agent: str
     question: str
     options: list[str]

@@ -32,6 +32,7 @@ class Tool:
 
 
 _NAME = {"type": "string", "description": "An agent's name: a-z, 0-9 and '-'."}
+_COMMIT_REF = {"type": "string", "description": "A branch, tag or commit of the config; HEAD if left out."}
 
 TOOLS: tuple[Tool, ...] = (
     Tool(
@@ -78,8 +79,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         name="request_spawn",
         description=(
-            "Propose a new agent. The operator decides; the decision arrives as a message from 'system'. "
-            "Returns the approval's id."
+            "Propose a new agent with the default config. The operator decides; the decision arrives as a message "
+            "from 'system'. Returns the approval's id."
         ),
         method=agent_link.REQUEST_SPAWN,
         properties={
@@ -87,6 +88,53 @@ TOOLS: tuple[Tool, ...] = (
             "description": {"type": "string", "description": "What it is for; the operator reads this."},
         },
         required=("name",),
+        manager_only=True,
+    ),
+    Tool(
+        name="request_spawn_draft",
+        description=(
+            "Begin a new agent with a config of its own. Makes a draft, no container: edit and commit the config in "
+            "/agents/<name>/config; files you put into /agents/<name>/state are its /state when it begins "
+            "(notes.md is what it reads first). Then call request_spawn_commit."
+        ),
+        method=agent_link.REQUEST_SPAWN_DRAFT,
+        properties={"name": _NAME},
+        required=("name",),
+        manager_only=True,
+    ),
+    Tool(
+        name="request_spawn_commit",
+        description=(
+            "Propose the agent of a draft: one commit of /agents/<name>/config and all files of "
+            "/agents/<name>/state. The operator sees both and decides; the decision arrives as a message from "
+            "'system'. Returns the approval's id."
+        ),
+        method=agent_link.REQUEST_SPAWN_COMMIT,
+        properties={
+            "name": _NAME,
+            "commit_ref": _COMMIT_REF,
+            "description": {"type": "string", "description": "What it is for; the operator reads this."},
+        },
+        required=("name",),
+        manager_only=True,
+    ),
+    Tool(
+        name="request_apply_commit",
+        description=(
+            "Propose a change of an agent's config (agent.toml, prompt.md, other files): one commit of "
+            "/agents/<agent>/config that builds on what is deployed. Commit first: what is not committed is not "
+            "proposed. The operator decides about exactly that commit; the decision arrives as a message from "
+            "'system'. The applied repo is /applied/<agent>, read-only (remote 'applied' of the working copy): main "
+            "is deployed, tags deployed/N, failed/N and denied/N are past approvals. /applied/agent.schema.json "
+            "tells what agent.toml may hold. Returns the approval's id."
+        ),
+        method=agent_link.REQUEST_APPLY_COMMIT,
+        properties={
+            "agent": _NAME,
+            "commit_ref": _COMMIT_REF,
+            "description": {"type": "string", "description": "Why; the operator reads this."},
+        },
+        required=("agent",),
         manager_only=True,
     ),
     Tool(

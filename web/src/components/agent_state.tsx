@@ -1,6 +1,8 @@
+import type { Signal } from "@preact/signals";
 import type { AgentRow } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { Act } from "./act.tsx";
+import { ConfigToggle } from "./config_viewer.tsx";
 import { State } from "./containers.tsx";
 import { Inline } from "./text.tsx";
 
@@ -12,8 +14,10 @@ export function AgentState({
   row,
   onJournal,
   journal,
+  config,
 }: {
   row: AgentRow;
+  config: Signal<boolean>;
   onJournal: () => void;
   journal: boolean;
 }) {
@@ -64,6 +68,7 @@ export function AgentState({
             start
           </Act>
         )}
+        <ConfigToggle agent={name} open={config} />
         <button
           type="button"
           class="act act-quiet"

@@ -5,11 +5,17 @@ import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
+import { Commit } from "./commit.tsx";
 import { Name } from "./link.tsx";
+import { ReviewView } from "./review.tsx";
 import { Empty, Section } from "./section.tsx";
 import { SpawnForm } from "./spawn_form.tsx";
 import { Block, Inline } from "./text.tsx";
 import { Age } from "./when.tsx";
+
+/** Reviews that are open at first: those of the oldest that wait. Each is a diff that the hive makes. */
+const OPEN_REVIEWS = 8;
+const AT_WORK = new Set(["approved", "building"]);
 
 /** What waits for the operator's decision, what was decided while the page was open, and the operator's own spawn. */
 export function Approvals() {
@@ -26,8 +32,8 @@ export function Approvals() {
     >
       {ids.length === 0 && <Empty>nothing waits for you</Empty>}
       <ul class="rows">
-        {ids.map((id) => (
-          <ApprovalRow key={id} id={id} />
+        {ids.map((id, index) => (
+          <ApprovalRow key={id} id={id} open={index < OPEN_REVIEWS} />
         ))}
       </ul>
       <SpawnForm />
@@ -35,35 +41,74 @@ export function Approvals() {
   );
 }
 
-function ApprovalRow({ id }: { id: number }) {
+function ApprovalRow({ id, open }: { id: number; open: boolean }) {
   const { store } = useApp();
   const row = store.approvals.cell(id)?.value;
+  // What is open stays open when it is decided: nothing moves away under the reader.
+  const review = useSignal(open && row?.status === "pending");
+  const shown = useSignal(false);
   if (row === undefined) return null;
   const pending = row.status === "pending";
   return (
-    <li class={pending ? "row" : "row row-past"} data-testid={`approval-${id}`} data-status={row.status}>
+    <li class={renderRowClass(row)} data-testid={`approval-${id}`} data-status={row.status}>
       <div class="row-head">
         <span class="chip chip-kind">{row.kind}</span>
         <span class="name">
           <Inline text={row.agent} />
         </span>
-        {!pending && <Badge state={row.status} />}
+        {!pending && <Status row={row} />}
         <span class="dim">
-          asked by <Name name={row.requested_by} /> <Age at={row.requested_at} /> ago · #{row.id}
+          #{row.id} asked by <Name name={row.requested_by} /> <Age at={row.requested_at} /> ago
         </span>
+        <button
+          type="button"
+          class="act act-quiet row-toggle"
+          aria-expanded={review.value}
+          aria-label={`the change of approval ${id}`}
+          data-testid="review-toggle"
+          onClick={() => (review.value = !review.value)}
+        >
+          change
+        </button>
       </div>
-      {row.description && <Block text={row.description} />}
-      {row.reason && (
-        <p class="reason">
-          <Inline text={row.reason} />
+      {row.reverts_to !== null && (
+        <p class="dim">
+          brings back {row.reverts_to === 0 ? "the first config" : `the config of #${row.reverts_to}`}
         </p>
       )}
-      {pending && <Decision row={row} />}
+      {row.description && <Block text={row.description} />}
+      {row.reason && (
+        <div
+          class={row.status === "failed" ? "reason reason-failed" : "reason"}
+          data-testid="approval-reason"
+        >
+          <Block text={row.reason} />
+        </div>
+      )}
+      {review.value && <ReviewView row={row} onShown={() => (shown.value = true)} />}
+      {pending && <Decision row={row} unread={row.commit !== null && !shown.value} />}
     </li>
   );
 }
 
-function Decision({ row }: { row: Approval }) {
+function renderRowClass({ status }: Approval): string {
+  if (status === "pending") return "row";
+  return AT_WORK.has(status) ? "row row-work" : "row row-past";
+}
+
+/** How far a decided approval is; what is being built shows that it goes on. */
+function Status({ row }: { row: Approval }) {
+  return (
+    <span class="approval-status">
+      {AT_WORK.has(row.status) && <span class="spinner" aria-hidden="true" />}
+      <Badge state={row.status} />
+      {row.status === "deployed" && row.commit !== null && <Commit commit={row.commit} />}
+    </span>
+  );
+}
+
+/** `unread`: the change was not shown yet. Nobody approves what they could not see. */
+function Decision({ row, unread }: { row: Approval; unread: boolean }) {
   const { api } = useApp().store;
   const denying = useSignal(false);
   const what = `${row.kind} of ${row.agent}`;
@@ -74,6 +119,7 @@ function Decision({ row }: { row: Approval }) {
           label={`approve ${what}`}
           testId="approve"
           kind="good"
+          disabled={unread}
           until={row.status}
           run={async () => {
             await api.approve(row.id);
@@ -92,6 +138,7 @@ function Decision({ row }: { row: Approval }) {
         >
           deny…
         </button>
+        {unread && <span class="dim">can be approved once the change is shown</span>}
       </div>
       {denying.value && <DenyForm row={row} what={what} />}
     </div>

@@ -18,6 +18,13 @@ const LOOKS: Record<string, { sign: string; tone: string }> = {
   acked: { sign: "✓", tone: "good" },
   pending: { sign: "◇", tone: "warn" },
   approved: { sign: "◐", tone: "work" },
+  building: { sign: "◐", tone: "work" },
+  answered: { sign: "✓", tone: "good" },
+  cancelled: { sign: "✕", tone: "dim" },
+  expired: { sign: "✕", tone: "warn" },
+  allow: { sign: "✓", tone: "good" },
+  ask: { sign: "?", tone: "warn" },
+  deny: { sign: "✕", tone: "bad" },
   deployed: { sign: "✓", tone: "good" },
 };
 const UNKNOWN = { sign: "?", tone: "warn" };

@@ -4,6 +4,7 @@ import type { AgentRow } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
+import { ConfigError, ConfigToggle, ConfigViewer } from "./config_viewer.tsx";
 import { Journal } from "./journal.tsx";
 import { Name } from "./link.tsx";
 import { Empty, Section } from "./section.tsx";
@@ -30,6 +31,7 @@ export function Containers() {
 function Container({ name }: { name: string }) {
   const { store } = useApp();
   const journal = useSignal(false);
+  const config = useSignal(false);
   const row = store.agents.cell(name)?.value;
   if (row === undefined) return null;
   return (
@@ -40,6 +42,7 @@ function Container({ name }: { name: string }) {
         <Chips row={row} />
       </div>
       <Steering row={row}>
+        <ConfigToggle agent={name} open={config} />
         <button
           type="button"
           class="act act-quiet"
@@ -51,6 +54,8 @@ function Container({ name }: { name: string }) {
           journal
         </button>
       </Steering>
+      <ConfigError row={row} />
+      {config.value && <ConfigViewer agent={name} />}
       {journal.value && <Journal agent={name} />}
     </li>
   );

@@ -1,5 +1,7 @@
 import { useApp } from "../context.ts";
+import { plainTitles } from "../settings.ts";
 import { renderSize } from "../text.ts";
+import { renderDuration } from "../time.ts";
 import { Act } from "./act.tsx";
 import { Section } from "./section.tsx";
 import { Inline } from "./text.tsx";
@@ -31,9 +33,26 @@ function KeptRow({ name }: { name: string }) {
         <Inline text={name} />
       </span>
       <span class="dim">
-        destroyed <Age at={row.destroyed_at} /> ago · {renderSize(row.size_bytes)}
+        destroyed <Age at={row.destroyed_at} /> ago, lived{" "}
+        {renderDuration(Date.parse(row.destroyed_at) - Date.parse(row.spawned_at))} ·{" "}
+        {renderSize(row.size_bytes)}
+      </span>
+      <span class={row.credentials ? "chip chip-warn" : "chip"} data-testid="credentials">
+        {row.credentials ? "holds a login" : "no login"}
       </span>
       <div class="acts">
+        <Act
+          label={`revive ${name} with its kept state`}
+          testId="revive"
+          kind="good"
+          until={name}
+          run={async () => {
+            await store.api.revive(name);
+            return `${name} is revived with its old state`;
+          }}
+        >
+          {plainTitles.value ? "revive" : "R3V1V3"}
+        </Act>
         <Act
           label={`purge ${name}`}
           testId="purge"
@@ -45,7 +64,7 @@ function KeptRow({ name }: { name: string }) {
             return `${name} is purged`;
           }}
         >
-          purge
+          {plainTitles.value ? "purge" : "PURG3"}
         </Act>
       </div>
     </li>

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { agentPath, navigate } from "../route.ts";
+import { agentPath, isAgentName, navigate } from "../route.ts";
 import { Inline } from "./text.tsx";
 
 /** A link within these pages: followed without a reload, and like any other with a modifier or another button. */
@@ -23,6 +23,12 @@ export function Link({ to, children, ...rest }: { to: string; children: Componen
 export function Name({ name }: { name: string }) {
   if (name === "operator" || name === "system" || name === "*")
     return <span class={`name name-${name}`}>{name}</span>;
+  if (!isAgentName(name))
+    return (
+      <span class="name">
+        <Inline text={name} />
+      </span>
+    );
   return (
     <Link to={agentPath(name)} class={name === "manager" ? "name name-manager" : "name"}>
       <Inline text={name} />

@@ -6,6 +6,7 @@ import { now } from "../time.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
 import { Name } from "./link.tsx";
+import { PermissionForm, PermissionText } from "./permission_form.tsx";
 import { Section } from "./section.tsx";
 import { Block, Inline } from "./text.tsx";
 import { Age, Countdown } from "./when.tsx";
@@ -38,22 +39,24 @@ function QuestionRow({ id }: { id: number }) {
   const row = store.questions.cell(id)?.value;
   if (row === undefined) return null;
   const open = row.status === "open";
+  const permission = row.kind === "permission";
   return (
     <li class={open ? "row" : "row row-past"} data-testid={`question-${id}`} data-status={row.status}>
       <div class="row-head">
+        {permission && <span class="chip chip-kind">permission</span>}
         <Name name={row.agent} />
         <span class="dim">
           asked <Age at={row.asked_at} /> ago
         </span>
         {open ? <Countdown until={row.expires_at} /> : <Badge state={row.status} />}
       </div>
-      <Block text={row.question} />
+      {permission ? <PermissionText text={row.question} /> : <Block text={row.question} />}
       {row.answer !== null && (
         <p class="reason">
           → <Inline text={row.answer} />
         </p>
       )}
-      {open && <AnswerForm row={row} />}
+      {open && (permission ? <PermissionForm row={row} /> : <AnswerForm row={row} />)}
     </li>
   );
 }

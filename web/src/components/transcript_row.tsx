@@ -129,7 +129,7 @@ function ToolRow({ row, folds }: { row: Extract<Row, { type: "tool" }>; folds: F
         </p>
       )}
       {row.input && <Block text={row.input} mono />}
-      {row.result && (
+      {row.result && !(row.denied && row.result.text.endsWith(row.denied)) && (
         <div class={row.result.failed ? "tool-result tool-failed" : "tool-result"}>
           <Block text={row.result.text || "(no output)"} mono />
         </div>

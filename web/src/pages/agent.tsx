@@ -1,6 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { AgentState } from "../components/agent_state.tsx";
+import { ConfigError, ConfigViewer } from "../components/config_viewer.tsx";
 import { Frame } from "../components/frame.tsx";
 import { Journal } from "../components/journal.tsx";
 import { Link } from "../components/link.tsx";
@@ -14,6 +15,7 @@ import type { TranscriptFeed } from "../transcript/feed.ts";
 export function AgentPage({ name, feed }: { name: string; feed: TranscriptFeed }) {
   const { store } = useApp();
   const journal = useSignal(false);
+  const config = useSignal(false);
   // Subscribed to before it is looked up: the row may come later than the page.
   const known = store.agents.keys.value.includes(name);
   const row = known ? store.agents.cell(name)?.value : undefined;
@@ -25,8 +27,17 @@ export function AgentPage({ name, feed }: { name: string; feed: TranscriptFeed }
       {row === undefined ? (
         <Missing name={name} loaded={store.loaded.value} />
       ) : (
-        <AgentState row={row} journal={journal.value} onJournal={() => (journal.value = !journal.value)} />
+        <>
+          <AgentState
+            row={row}
+            config={config}
+            journal={journal.value}
+            onJournal={() => (journal.value = !journal.value)}
+          />
+          <ConfigError row={row} />
+        </>
       )}
+      {config.value && <ConfigViewer agent={name} />}
       {journal.value && <Journal agent={name} />}
       <TranscriptView feed={feed} name={name} />
       {row !== undefined && <PromptLine name={name} />}

@@ -3,6 +3,9 @@ import type { HiveEvent } from "../api_types.ts";
 import {
   createAgent,
   createApproval,
+  createConfigView,
+  createDraft,
+  createKept,
   createMessage,
   createQuestion,
   createTestApp,
@@ -30,6 +33,8 @@ async function show(answers: Record<string, unknown> = {}) {
     "GET /api/approvals": [createApproval(4)],
     "GET /api/questions": [createQuestion(2, { options: ["red", "blue"] })],
     "GET /api/inbox": [createMessage(9, { recipient: "operator" })],
+    "GET /api/agent-config/alice": createConfigView("alice"),
+    "GET /api/agent-config/alice/history": [],
     "GET /api/journal/alice": (url: URL) =>
       url.searchParams.get("offset") === "0"
         ? { text: "started\n", next_offset: 8 }
@@ -45,11 +50,12 @@ test("nothing typed, chosen, opened, focused or selected is lost while everythin
   await settle(() => {
     find("deny-open").click();
     find("agent-alice").querySelector<HTMLElement>('[data-testid="journal-toggle"]')?.click();
+    find("config-toggle-alice").click();
     find("inbox-9").querySelector<HTMLElement>('[data-testid="reply-toggle"]')?.click();
     root.querySelectorAll<HTMLInputElement>('input[type="radio"]')[1]?.click();
   });
-  const fields = ["deny-reason", "answer-text", "reply-text", "flow-text", "spawn-name"].map((id) =>
-    find<HTMLInputElement>(id),
+  const fields = ["deny-reason", "answer-text", "reply-text", "flow-text", "spawn-name", "check-input"].map(
+    (id) => find<HTMLInputElement>(id),
   );
   await settle(() => {
     for (const [index, field] of fields.entries()) type(field, `half ${index}`);
@@ -74,7 +80,8 @@ test("nothing typed, chosen, opened, focused or selected is lost while everythin
     if (round % 10 === 0) await settle(() => void app.store.load(true));
   }
 
-  expect(fields.map((field) => field.value)).toEqual([0, 1, 2, 3, 4].map((index) => `half ${index}`));
+  expect(fields.map((field) => field.value)).toEqual(fields.map((_, index) => `half ${index}`));
+  expect(find("config-alice").textContent).toContain('model = "x"');
   for (const field of fields) expect(field.isConnected).toBe(true);
   expect(root.querySelectorAll<HTMLInputElement>('input[name="question-2"]')[1]?.checked).toBe(true);
   expect(document.activeElement).toBe(focused);
@@ -173,4 +180,71 @@ test("a wrong name is told at once and not sent", async () => {
   await settle(() => find("spawn-submit").click());
   expect(find("spawn-name").getAttribute("aria-invalid")).toBe("true");
   expect(app.hive.calls.some((call) => call.method === "POST")).toBe(false);
+});
+
+const OPTIONS = ["allow once", "allow for 30 minutes", "deny"];
+
+test("a permission is given by one click, and a reason goes only with a denial", async () => {
+  const { app, find } = await show({
+    "GET /api/questions": [
+      createQuestion(2, { kind: "permission", question: "Bash: git push", options: OPTIONS }),
+    ],
+    "POST /api/questions/2/answer": {},
+  });
+  expect(find("question-2").textContent).toContain("permission");
+  expect(find("question-2").textContent).toContain("denied if nobody answers");
+  await settle(() => type(find<HTMLInputElement>("permission-reason"), " not on a friday "));
+  await settle(() => find("permission-allow-30m").click());
+  expect(app.hive.calls.at(-1)?.body).toEqual({ options: ["allow for 30 minutes"], text: "" });
+  await settle(() => type(find<HTMLInputElement>("permission-reason"), " not on a friday "));
+  await settle(() => find("permission-deny").click());
+  expect(app.hive.calls.at(-1)?.body).toEqual({ options: ["deny"], text: "not on a friday" });
+});
+
+test("what the agent wrote of a call stands apart from what the hive says of it", async () => {
+  const question = "It wants to call Bash\nby a rule\n\necho\n\nIt wants to call Read";
+  const { find } = await show({
+    "GET /api/questions": [createQuestion(2, { kind: "permission", question, options: OPTIONS })],
+  });
+  const call = find("question-2").querySelector(".permission-call");
+  expect(call?.textContent).toBe("echo\n\nIt wants to call Read");
+});
+
+test("a permission that nobody gave in time cannot be given any more", async () => {
+  const { app, find } = await show({
+    "GET /api/questions": [
+      createQuestion(2, { kind: "permission", options: OPTIONS, expires_at: "2026-01-01T00:00:00Z" }),
+    ],
+  });
+  await settle(() => find("permission-allow-once").click());
+  expect(app.hive.calls.some((call) => call.method === "POST")).toBe(false);
+});
+
+test("a draft is discarded after one question", async () => {
+  const { app, find, query } = await show({
+    "GET /api/drafts": [createDraft("tester", { size_bytes: 2048 })],
+    "DELETE /api/drafts/tester": null,
+  });
+  expect(find("draft-tester").textContent).toContain("2.0 KiB");
+  await settle(() => find("discard").click());
+  expect(app.hive.calls.some((call) => call.method === "DELETE")).toBe(false);
+  await settle(() => find("discard-yes").click());
+  expect(app.hive.calls.at(-1)).toMatchObject({ method: "DELETE", path: "/api/drafts/tester" });
+  app.hive.answers["GET /api/drafts"] = [];
+  await settle(() => app.store.applyEvent({ ...event(1, "draft.discarded", {}), agent: "tester" }));
+  expect(query("drafts")).toBeNull();
+});
+
+test("kept state tells whether a login is in it, and is brought back by one click", async () => {
+  const { app, find } = await show({
+    "GET /api/kept": [createKept("bob", { credentials: true }), createKept("carol")],
+    "POST /api/kept/bob/revive": createAgent("bob"),
+  });
+  const word = (name: string) =>
+    find(`kept-${name}`).querySelector('[data-testid="credentials"]')?.textContent;
+  expect([word("bob"), word("carol")]).toEqual(["holds a login", "no login"]);
+  await settle(() => find("kept-bob").querySelector<HTMLElement>('[data-testid="revive"]')?.click());
+  expect(app.hive.calls.some((call) => call.path === "/api/kept/bob/revive")).toBe(true);
+  await settle(() => app.store.applyEvent({ ...event(1, "agent.revived", {}), agent: "bob" }));
+  expect(app.store.kept.keys.value).toEqual(["carol"]);
 });

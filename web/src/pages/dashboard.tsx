@@ -1,6 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { Approvals } from "../components/approvals.tsx";
 import { Containers } from "../components/containers.tsx";
+import { Drafts } from "../components/drafts.tsx";
 import { Flow } from "../components/flow.tsx";
 import { Footer, Frame } from "../components/frame.tsx";
 import { Inbox } from "../components/inbox.tsx";
@@ -22,6 +23,7 @@ export function DashboardPage() {
         <div class="column">
           <Containers />
           <Kept />
+          <Drafts />
           <Questions />
           <Inbox />
           <Approvals />

@@ -2,7 +2,20 @@ import type { ComponentChildren } from "preact";
 import { render } from "preact";
 import { act } from "preact/test-utils";
 import { createApi } from "../api.ts";
-import type { AgentRow, Approval, Message, Question } from "../api_types.ts";
+import type {
+  AgentConfigView,
+  AgentRow,
+  Approval,
+  Comparison,
+  ConfigVersion,
+  Draft,
+  FileDiff,
+  KeptState,
+  MeaningRow,
+  Message,
+  Question,
+  Review,
+} from "../api_types.ts";
 import { AppContext } from "../context.ts";
 import { createConnection } from "../live.ts";
 import { createStore } from "../store.ts";
@@ -23,6 +36,25 @@ export const createAgent = (name: string, change: Partial<AgentRow> = {}): Agent
   turns: 0,
   last_outcome: "",
   spawned_at: AT,
+  commit: "",
+  config_error: "",
+  ...change,
+});
+
+export const createKept = (name: string, change: Partial<KeptState> = {}): KeptState => ({
+  name,
+  spawned_at: AT,
+  destroyed_at: AT,
+  size_bytes: 1,
+  credentials: false,
+  ...change,
+});
+
+export const createDraft = (name: string, change: Partial<Draft> = {}): Draft => ({
+  name,
+  requested_by: "manager",
+  created_at: AT,
+  size_bytes: 1,
   ...change,
 });
 
@@ -52,11 +84,90 @@ export const createApproval = (id: number, change: Partial<Approval> = {}): Appr
   requested_at: AT,
   resolved_at: null,
   reason: null,
+  commit: null,
+  base: null,
+  reverts_to: null,
+  ...change,
+});
+
+export const createFileDiff = (path: string, change: Partial<FileDiff> = {}): FileDiff => ({
+  path,
+  change: "changed",
+  binary: false,
+  executable: null,
+  old_size_bytes: 10,
+  new_size_bytes: 20,
+  added: 1,
+  removed: 1,
+  large: false,
+  truncated: false,
+  hunks: [
+    {
+      header: "@@ -1,2 +1,2 @@",
+      lines: [
+        { kind: "context", old: 1, new: 1, text: "first" },
+        { kind: "removed", old: 2, new: null, text: `old ${path}` },
+        { kind: "added", old: null, new: 2, text: `new ${path}` },
+      ],
+    },
+  ],
+  ...change,
+});
+
+export const createMeaning = (change: Partial<MeaningRow> = {}): MeaningRow => ({
+  area: "packages",
+  change: "added",
+  subject: "jq",
+  before: "",
+  after: "jq",
+  effect: "rebuild",
+  ...change,
+});
+
+export const createComparison = (change: Partial<Comparison> = {}): Comparison => ({
+  base: "b".repeat(40),
+  commit: "c".repeat(40),
+  files: [createFileDiff("agent.toml")],
+  meaning: [createMeaning()],
+  effect: "rebuild",
+  ...change,
+});
+
+export const createReview = (approval: Approval, change: Partial<Review> = {}): Review => ({
+  approval,
+  comparison: createComparison(),
+  earlier: null,
+  since_earlier: null,
+  notes: [],
+  warnings: [],
+  ...change,
+});
+
+export const createConfigView = (agent: string, change: Partial<AgentConfigView> = {}): AgentConfigView => ({
+  agent,
+  commit: "c".repeat(40),
+  files: [{ path: "agent.toml", size_bytes: 12, executable: false, text: 'model = "x"\n' }],
+  problem: "",
+  config: {},
+  permissions: [{ area: "run", subject: "git *", verdict: "allow", rule: "bash.allow: git *" }],
+  ...change,
+});
+
+export const createVersion = (approval: number, change: Partial<ConfigVersion> = {}): ConfigVersion => ({
+  approval,
+  status: "deployed",
+  commit: "c".repeat(40),
+  at: AT,
+  description: "",
+  reason: "",
+  current: false,
+  tag: `deployed/${approval}`,
   ...change,
 });
 
 export const createQuestion = (id: number, change: Partial<Question> = {}): Question => ({
   id,
+  kind: "question",
   agent: "alice",
   question: "which?",
   options: [],
@@ -89,6 +200,7 @@ export function createHive(answers: Record<string, unknown> = {}) {
     },
     "GET /api/agents": [],
     "GET /api/kept": [],
+    "GET /api/drafts": [],
     "GET /api/approvals": [],
     "GET /api/questions": [],
     "GET /api/messages": [],
@@ -140,13 +252,19 @@ export function mount(app: ReturnType<typeof createTestApp>, children: Component
   };
 }
 
-/** Does something to the page and lets all that follows from it happen. */
+/** Does something to the page and lets all that follows from it happen, also what is fetched because of it. */
 export async function settle(doIt: () => void = () => {}): Promise<void> {
   await act(async () => {
     doIt();
-    // Answers of the stand-in take a few turns of the event loop, never time.
-    for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setTimeout(resolve, 0));
+    await takeTurns();
   });
+  // What came to be shown only now has asked the stand-in only now.
+  await act(takeTurns);
+}
+
+/** Answers of the stand-in take a few turns of the event loop, never time. */
+async function takeTurns(): Promise<void> {
+  for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 export function type(field: HTMLInputElement | HTMLTextAreaElement, text: string): void {

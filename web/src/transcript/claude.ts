@@ -93,16 +93,36 @@ function reduceUser(draft: Draft, place: Place, event: Fields): void {
   const blocks = typeof content === "string" ? [{ type: "text", text: content }] : asList(content);
   blocks.forEach((value, part) => {
     const block = asFields(value);
-    if (block.type === "tool_result") addResult(draft, place, block, part);
+    if (block.type === "tool_result") addResult(draft, place, block, isRejected(event, block), part);
     else if (block.type !== "text") raw(draft, place, `user ${asText(block.type)}`, block, part);
     // What the CLI replays is the wake prompt or a command's answer: both have rows of their own.
     else if (event.isReplay !== true) raw(draft, place, "text given to claude", asText(block.text), part);
   });
 }
 
-function addResult(draft: Draft, place: Place, block: Fields, part: number): void {
+/** Whether the call was not let through, by what the CLI tells beside its result. */
+function isRejected(event: Fields, block: Fields): boolean {
+  return asList(event.tool_result_meta)
+    .map(asFields)
+    .some(
+      (meta) => meta.id === block.tool_use_id && asFields(meta.permission_decision).decision === "reject",
+    );
+}
+
+/** The reason in the words of whoever refused, without what the CLI and the row say already. */
+function renderDenial(text: string): string {
+  const reason = text.replace(/^PreToolUse:\S+ hook error: /, "").replace(/^denied:? /, "");
+  return reason || "no reason was given";
+}
+
+function addResult(draft: Draft, place: Place, block: Fields, rejected: boolean, part: number): void {
   const result = { text: renderToolResult(block.content), failed: block.is_error === true };
-  const found = draft.changeCall(asText(block.tool_use_id), (row) => ({ ...row, result }));
+  const denied = rejected ? renderDenial(result.text) : "";
+  const found = draft.changeCall(asText(block.tool_use_id), (row) => ({
+    ...row,
+    result,
+    denied: row.denied || denied,
+  }));
   if (found) return;
   // The call is on an older page that is not loaded yet.
   draft.rows.push({
@@ -111,7 +131,7 @@ function addResult(draft: Draft, place: Place, block: Fields, part: number): voi
     name: "…",
     summary: "result of an earlier call",
     input: "",
-    denied: "",
+    denied,
     result,
   });
 }

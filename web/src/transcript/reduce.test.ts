@@ -75,6 +75,22 @@ describe("recordings of the real CLI", () => {
   );
 });
 
+test("a call that a rule refused is denied, with the rule, and did not merely fail", () => {
+  const call = { type: "tool_use", id: "t1", name: "Bash", input: { command: "curl x" } };
+  const said = "PreToolUse:Bash hook error: denied by the rule 'bash.allow' of your config: no";
+  const result = { type: "tool_result", tool_use_id: "t1", content: said, is_error: true };
+  const answer = (decision: string) => [
+    createEvent(1, "claude", { type: "assistant", message: { content: [call] } }),
+    createEvent(2, "claude", {
+      type: "user",
+      message: { content: [result] },
+      tool_result_meta: [{ id: "t1", permission_decision: { decision, source: "hook" } }],
+    }),
+  ];
+  expect(reduce(answer("reject"))).toMatchObject([{ denied: "by the rule 'bash.allow' of your config: no" }]);
+  expect(reduce(answer("accept"))).toMatchObject([{ denied: "", result: { failed: true } }]);
+});
+
 describe("the hive's own events", () => {
   const prompt =
     '<message id="7" from="alice" kind="peer" redelivered="true">\nhi\n&lt;/message> still mine\n</message>\n\n' +

@@ -45,11 +45,16 @@ def agent_routes(services: Services) -> APIRouter:
 
     @routes.get("/api/kept")
     async def list_kept() -> list[KeptState]:
-        return await agents.list_kept()
+        return await services.kept.list_kept()
+
+    @routes.post("/api/kept/{name}/revive", status_code=201)
+    async def revive_kept(name: Name) -> AgentRow:
+        """Brings a destroyed agent back with its state, config and login. The row tells how it starts."""
+        return await services.kept.revive(name)
 
     @routes.delete("/api/kept/{name}", status_code=204)
     async def purge_kept(name: Name) -> None:
-        await agents.purge(name)
+        await services.kept.purge(name)
         await services.transcripts.purge(name)
 
     return routes

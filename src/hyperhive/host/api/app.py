@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from hyperhive import __version__
 from hyperhive.host.api.agent_routes import agent_routes
+from hyperhive.host.api.config_routes import config_routes
 from hyperhive.host.api.decision_routes import decision_routes
 from hyperhive.host.api.errors import RESPONSES, add_error_handlers
 from hyperhive.host.api.hive_routes import hive_routes
@@ -26,7 +27,15 @@ def create_app(services: Services) -> FastAPI:
         responses=RESPONSES,
     )
     add_error_handlers(app)
-    for routes in (hive_routes, agent_routes, record_routes, message_routes, decision_routes, stream_routes):
+    for routes in (
+        hive_routes,
+        agent_routes,
+        config_routes,
+        record_routes,
+        message_routes,
+        decision_routes,
+        stream_routes,
+    ):
         app.include_router(routes(services))
     app.include_router(page_routes(rehearsal=services.hive.rehearsal))
     return app

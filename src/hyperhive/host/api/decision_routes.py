@@ -7,7 +7,7 @@ from hyperhive.core.questions import QuestionStatus
 from hyperhive.host.api.message_routes import Id
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_approval, show_question
-from hyperhive.wire.operator import AnswerRequest, Approval, DenyRequest, Question
+from hyperhive.wire.operator import AnswerRequest, Approval, DenyRequest, Question, Review
 
 
 def decision_routes(services: Services) -> APIRouter:
@@ -16,6 +16,15 @@ def decision_routes(services: Services) -> APIRouter:
     @routes.get("/api/approvals")
     async def list_approvals(status: ApprovalStatus | None = None) -> list[Approval]:
         return [show_approval(approval) for approval in await services.approvals.list_approvals(status)]
+
+    @routes.get("/api/approvals/{approval_id}")
+    async def show(approval_id: Id) -> Approval:
+        return show_approval(await services.approvals.get_approval(approval_id))
+
+    @routes.get("/api/approvals/{approval_id}/review")
+    async def review(approval_id: Id) -> Review:
+        """What the approval changes and what it means, from the commit that it pins; also of a decided one."""
+        return await services.reviews.review(approval_id)
 
     @routes.post("/api/approvals/{approval_id}/approve")
     async def approve(approval_id: Id) -> Approval:

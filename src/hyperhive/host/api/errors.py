@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -9,6 +10,8 @@ from starlette.exceptions import HTTPException
 
 from hyperhive.core.errors import HiveError
 from hyperhive.wire.operator import ErrorBody
+
+log = structlog.get_logger(__name__)
 
 STATUS_BY_CODE = {
     "invalid_input": 400,
@@ -34,7 +37,7 @@ def error_response(code: str, message: str, hint: str, status: int) -> JSONRespo
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Turns our errors, FastAPI's own and unknown paths into ErrorBodies."""
+    """Turns our errors, FastAPI's own, unknown paths and mistakes of ours into ErrorBodies."""
 
     async def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HiveError)
@@ -51,6 +54,12 @@ def add_error_handlers(app: FastAPI) -> None:
         code = "not_found" if error.status_code == 404 else "invalid_input"
         return error_response(code, str(error.detail), "see /api/openapi.json", error.status_code)
 
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        # The path was never the login's: that one is a page, and its token is in the query.
+        log.error("api.failed", method=request.method, path=request.url.path, exc_info=error)
+        return error_response("internal", "the daemon failed", "see its log", 500)
+
+    app.add_exception_handler(Exception, failed)
     app.add_exception_handler(HiveError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, other)

@@ -35,7 +35,7 @@ def hive_routes(services: Services) -> APIRouter:
     @routes.post("/api/shutdown")
     async def shut_down() -> Shutdown:
         """Stops all agents, then the daemon. Only over the daemon's own socket."""
-        left_running = await services.agents.halt()
+        left_running = await services.lifecycle.halt()
         services.shutdown.set()
         return Shutdown(left_running=left_running)
 

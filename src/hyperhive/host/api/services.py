@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
 from hyperhive.host.broker import Broker
+from hyperhive.host.config_views import ConfigViews
+from hyperhive.host.drafts import Drafts
 from hyperhive.host.feed import Feed
+from hyperhive.host.kept import Kept
+from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.questions import Questions
+from hyperhive.host.review import Reviews
 from hyperhive.host.sessions import Sessions
 from hyperhive.host.store.store import Store
 from hyperhive.host.transcripts import Transcripts
@@ -25,7 +30,12 @@ class Services:
     broker: Broker
     questions: Questions
     approvals: Approvals
+    reviews: Reviews
     agents: Agents
+    lifecycle: Lifecycle
+    config_views: ConfigViews
+    drafts: Drafts
+    kept: Kept
     transcripts: Transcripts
     sessions: Sessions
     shutdown: asyncio.Event

@@ -18,7 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 
 from hyperhive.host.drivers import enter
 from hyperhive.host.drivers.container_log import ContainerLog
+from hyperhive.host.drivers.packages import observe_packages
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, DriverError, Observation
 from hyperhive.host.drivers.sandbox import ACCOUNT_FILES, Sandbox, check_mounts, observe_machine, plan_sandbox
 from hyperhive.host.drivers.seccomp import render_filter
@@ -106,6 +107,10 @@ class BubblewrapDriver:
         except OSError as error:
             raise DriverError(f"the driver's folder cannot be made: {error}", "") from error
         await self._try_sandbox()
+
+    async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
+        # Containers see the host's own /usr: there is nothing to make.
+        return await observe_packages(packages, _ENVIRONMENT)
 
     async def create(self, spec: ContainerSpec) -> None:
         folder = self._container(spec.name)

@@ -5,7 +5,7 @@ a running container outside the daemon's memory, so that a restarted daemon find
 "The command failed" is a value (an exit status, an `Observation`); "the machinery failed" is a DriverError.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -81,6 +81,14 @@ class Driver(Protocol):
         """Checks that this machine can run the driver. Called once before all else.
 
         Raises DriverError whose hint is the command that mends the machine.
+        """
+        ...
+
+    async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
+        """Sees to it that containers have `packages`, and returns the version of each. None: an empty answer.
+
+        No running container is touched, and doing it again is no error. A version that cannot be found out is
+        'unknown'. Raises DriverError that names every package that cannot be had, with a hint that mends it.
         """
         ...
 

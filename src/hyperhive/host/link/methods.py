@@ -1,5 +1,6 @@
 """What each request of a harness does: check who asks and what, then one call to one service."""
 
+import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,8 +13,10 @@ from hyperhive.core.names import MANAGER
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
 from hyperhive.host.broker import Broker
+from hyperhive.host.drafts import Drafts
 from hyperhive.host.link import params as p
 from hyperhive.host.link.connection import LinkConnection
+from hyperhive.host.permissions import Permissions
 from hyperhive.host.questions import Questions
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.wire import agent_link as wire
@@ -21,7 +24,18 @@ from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request
 
 P = TypeVar("P", bound=p.Params)
 
-_MANAGER_ONLY = frozenset({wire.REQUEST_SPAWN, wire.LIST_AGENTS, wire.KILL, wire.START, wire.RESTART})
+_MANAGER_ONLY = frozenset(
+    {
+        wire.REQUEST_SPAWN,
+        wire.REQUEST_SPAWN_DRAFT,
+        wire.REQUEST_SPAWN_COMMIT,
+        wire.REQUEST_APPLY_COMMIT,
+        wire.LIST_AGENTS,
+        wire.KILL,
+        wire.START,
+        wire.RESTART,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +59,16 @@ class LinkMethods:
         approvals: Approvals,
         agents: Agents,
         transcripts: Transcripts,
+        drafts: Drafts,
+        permissions: Permissions,
     ) -> None:
         self._broker = broker
         self._questions = questions
         self._approvals = approvals
         self._agents = agents
         self._transcripts = transcripts
+        self._drafts = drafts
+        self._permissions = permissions
         self._methods: dict[str, Method] = {
             wire.RECV: self._recv,
             wire.ACK: self._ack,
@@ -59,7 +77,11 @@ class LinkMethods:
             wire.ASK_OPERATOR: self._ask_operator,
             wire.EVENTS_APPEND: self._append_events,
             wire.TURN_STATE: self._turn_state,
+            wire.ASK_PERMISSION: self._ask_permission,
             wire.REQUEST_SPAWN: self._request_spawn,
+            wire.REQUEST_SPAWN_DRAFT: self._request_spawn_draft,
+            wire.REQUEST_SPAWN_COMMIT: self._request_spawn_commit,
+            wire.REQUEST_APPLY_COMMIT: self._request_apply_commit,
             wire.LIST_AGENTS: self._list_agents,
             wire.KILL: self._kill,
             wire.START: self._start,
@@ -88,10 +110,13 @@ class LinkMethods:
             )
         await self._agents.connected(connection, hello.generation)
         await self._broker.reclaim(connection.agent, hello.generation, hello.holding)
+        stored_seq = await self._transcripts.newest_seq(connection.agent)
         return {
             "agent": connection.agent,
             "manager": connection.agent == MANAGER,
-            "events_stored_seq": await self._transcripts.newest_seq(connection.agent),
+            "events_stored_seq": stored_seq,
+            # Last of all: a `config.set` that was sent meanwhile is of the same config or an older one.
+            "config": self._agents.harness_config(connection.agent),
         }
 
     async def _recv(self, caller: Caller, params: dict[str, Any]) -> wire.RecvResult:
@@ -141,6 +166,42 @@ class LinkMethods:
         approval = await self._approvals.request_spawn(spawn.name, spawn.description, caller.agent)
         return {"approval_id": approval.id, "status": approval.status.value}
 
+    async def _ask_permission(self, caller: Caller, params: dict[str, Any]) -> wire.AskPermissionResult:
+        ask = _check(p.AskPermissionParams, params)
+        question_id, decision, reason = await self._permissions.ask(
+            caller.agent, ask.tool, ask.summary, ask.rule, ask.wait_s, ask.idempotency_key
+        )
+        return {"id": question_id, "decision": decision, "reason": reason}
+
+    async def _request_spawn_draft(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        await self._drafts.create(_check(p.SpawnDraftParams, params).name, caller.agent)
+        return {}
+
+    async def _request_spawn_commit(self, caller: Caller, params: dict[str, Any]) -> wire.ProposalResult:
+        spawn = _check(p.SpawnCommitParams, params)
+        approval = await self._approvals.request_spawn_commit(
+            spawn.name,
+            spawn.commit,
+            spawn.notes,
+            _decode_bundle(spawn.bundle),
+            spawn.description,
+            caller.agent,
+            spawn.idempotency_key,
+        )
+        return {"approval_id": approval.id, "status": approval.status.value}
+
+    async def _request_apply_commit(self, caller: Caller, params: dict[str, Any]) -> wire.ProposalResult:
+        apply = _check(p.ApplyCommitParams, params)
+        approval = await self._approvals.request_apply(
+            apply.agent,
+            apply.commit,
+            _decode_bundle(apply.bundle),
+            apply.description,
+            caller.agent,
+            apply.idempotency_key,
+        )
+        return {"approval_id": approval.id, "status": approval.status.value}
+
     async def _list_agents(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         _check(p.NoParams, params)
         rows = await self._agents.rows()
@@ -174,6 +235,13 @@ def _check(model: type[P], params: dict[str, Any]) -> P:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the request"
         raise InvalidInputError(f"{where}: {first['msg']}", "see the tool's description") from error
+
+
+def _decode_bundle(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidInputError("the bundle is not base64", "use the tool: it makes the bundle") from error
 
 
 def _show(message: Message) -> wire.WireMessage:

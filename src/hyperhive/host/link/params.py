@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hyperhive.core.messages import RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S
+from hyperhive.wire.agent_link import BUNDLE_LIMIT_BYTES
 
 # What fits into one request at the least: a harness that holds more has to ask more than once.
 IDS_LIMIT = 1000
@@ -16,6 +17,8 @@ Key = Annotated[str, Field(min_length=8, max_length=128)]
 # SQLite's integers are 64 bits wide.
 Id = Annotated[int, Field(ge=0, lt=2**63)]
 Ids = Annotated[list[Id], Field(max_length=IDS_LIMIT)]
+# In base64; what is too large is refused where the reason can be told.
+Bundle = Annotated[str, Field(max_length=BUNDLE_LIMIT_BYTES * 2)]
 
 
 class Params(BaseModel):
@@ -79,6 +82,35 @@ class TurnStateParams(Params):
 class SpawnParams(Params):
     name: str
     description: str = Field(default="", max_length=4000)
+
+
+class AskPermissionParams(Params):
+    tool: str = Field(max_length=200)
+    summary: str = Field(max_length=8000)
+    rule: str = Field(max_length=1000)
+    wait_s: float = Field(ge=0, le=RECV_WAIT_LIMIT_S, strict=False)
+    idempotency_key: Key
+
+
+class SpawnDraftParams(Params):
+    name: str
+
+
+class SpawnCommitParams(Params):
+    name: str
+    commit: str = Field(max_length=100)
+    notes: str = Field(max_length=100)
+    bundle: Bundle
+    description: str = Field(default="", max_length=4000)
+    idempotency_key: Key
+
+
+class ApplyCommitParams(Params):
+    agent: str
+    commit: str = Field(max_length=100)
+    bundle: Bundle
+    description: str = Field(default="", max_length=4000)
+    idempotency_key: Key
 
 
 class AgentNameParams(Params):

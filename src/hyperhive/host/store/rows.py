@@ -10,7 +10,7 @@ from typing import Any
 from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import Message, MessageState
-from hyperhive.core.questions import Question, QuestionStatus
+from hyperhive.core.questions import Question, QuestionKind, QuestionStatus
 from hyperhive.system.clock import from_millis
 
 
@@ -30,6 +30,11 @@ class AgentRecord:
     failure: str
     spawned_at: datetime
     destroyed_at: datetime | None
+    # what is deployed; what the present generation was started with, and whether that was to try it
+    deployed_commit: str | None = None
+    started_commit: str | None = None
+    trying: bool = False
+    config_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,10 @@ def to_agent(row: sqlite3.Row) -> AgentRecord:
         failure=row["failure"],
         spawned_at=from_millis(row["spawned_at"]),
         destroyed_at=_instant(row["destroyed_at"]),
+        deployed_commit=row["deployed_commit"],
+        started_commit=row["started_commit"],
+        trying=bool(row["trying"]),
+        config_error=row["config_error"],
     )
 
 
@@ -84,12 +93,17 @@ def to_approval(row: sqlite3.Row) -> Approval:
         requested_at=from_millis(row["requested_at"]),
         resolved_at=_instant(row["resolved_at"]),
         reason=row["reason"],
+        commit=row["commit_sha"],
+        base=row["base_sha"],
+        notes=row["notes_sha"],
+        reverts_to=row["reverts_to"],
     )
 
 
 def to_question(row: sqlite3.Row) -> Question:
     return Question(
         id=row["id"],
+        kind=QuestionKind(row["kind"]),
         agent=row["agent"],
         question=row["question"],
         options=tuple(json.loads(row["options"])),

@@ -67,7 +67,12 @@ class ToolRunner:
             if matcher not in {None, "", "*"} and not re.fullmatch(str(matcher), call.name):
                 continue
             for callback in cast("list[str]", hook.get("hookCallbackIds", [])):
-                decision = self._ask_hook(callback, call)
+                try:
+                    decision = self._ask_hook(callback, call)
+                except RefusedError:
+                    if hook.get("onFailure") == "block":
+                        return 'failed; blocking because onFailure is "block"', call
+                    continue
                 if decision.get("permissionDecision") == "deny":
                     return str(decision.get("permissionDecisionReason", "denied by a hook")), call
                 call = replace(call, input=decision.get("updatedInput", call.input))

@@ -20,7 +20,9 @@ select * from agents where destroyed_at is not null order by name;
 update agents set desired = :desired, failure = '' where name = :name and destroyed_at is null returning *;
 
 -- name: begin_generation
-update agents set generation = generation + 1, failure = '' where name = :name returning *;
+update agents set generation = generation + 1, failure = '', started_commit = :commit, trying = :trying
+where name = :name
+returning *;
 
 -- name: set_failure
 update agents set failure = :failure where name = :name returning *;
@@ -30,3 +32,14 @@ update agents set destroyed_at = :at, desired = 'stopped' where name = :name ret
 
 -- name: delete_agent
 delete from agents where name = :name;
+
+-- name: revive_agent
+update agents set destroyed_at = null, desired = 'running', failure = ''
+where name = :name and destroyed_at is not null
+returning *;
+
+-- name: set_deployed_commit
+update agents set deployed_commit = :commit, trying = 0, config_error = '', failure = '' where name = :name returning *;
+
+-- name: set_config_error
+update agents set config_error = :error where name = :name returning *;

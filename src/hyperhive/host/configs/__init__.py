@@ -1,0 +1,1 @@
+"""Configs of agents: repositories, what a change means, what is deployed."""

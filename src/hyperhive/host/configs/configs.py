@@ -1,0 +1,257 @@
+"""The configs that agents run with: loaded from their applied repos, built, and held while they are deployed."""
+
+import asyncio
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from hyperhive.core.approvals import AT_WORK, ApprovalKind
+from hyperhive.core.errors import HiveError, InvalidInputError, StorageError, UnavailableError
+from hyperhive.core.names import MANAGER
+from hyperhive.core.paths import Roots
+from hyperhive.core.policy import Policy, render_policy
+from hyperhive.host.agent_records import get_agent, save_deployed
+from hyperhive.host.configs.defaults import plan_default_files
+from hyperhive.host.configs.repository import ConfigRepository
+from hyperhive.host.configs.support import list_unsupported
+from hyperhive.host.drivers.protocol import Driver
+from hyperhive.host.git_config import save_git_config
+from hyperhive.host.store.rows import AgentRecord, to_approval
+from hyperhive.host.store.store import Store, View
+from hyperhive.system.clock import now
+from hyperhive.system.files import make_folders_beneath, write_atomically
+from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE, AgentConfig, parse_agent_config, render_schema
+from hyperhive.wire.agent_link import HarnessConfig, McpServerFields
+
+log = structlog.get_logger(__name__)
+
+SCHEMA_FILE = "agent.schema.json"
+# claude gets it, with our own text before it, as one argument, for which the kernel allows 128 KiB.
+PROMPT_LIMIT_BYTES = 96 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One commit of an agent's config, understood.
+
+    `folder` has its files once it is built: the container sees it as /config.
+    """
+
+    agent: str
+    commit: str
+    config: AgentConfig
+    prompt: str
+    folder: Path
+    policy: Policy
+
+
+class Configs:
+    """`prepare` is to be called once before all else. What is deployed is cached: `note_deployed` keeps it true."""
+
+    def __init__(self, store: Store, roots: Roots, driver: Driver) -> None:
+        self._store = store
+        self._roots = roots
+        self._driver = driver
+        self._deployed: dict[str, Version] = {}
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def prepare(self) -> None:
+        """Makes the folders, removes what a crash left half-made, and publishes the schema for the manager."""
+        await asyncio.to_thread(self._prepare)
+
+    def _prepare(self) -> None:
+        if self._roots.staging_folder.exists():
+            shutil.rmtree(self._roots.staging_folder)
+        self._roots.staging_folder.mkdir(mode=0o700)
+        # Whatever the umask: agents have to walk there.
+        for folder, mode in ((self._roots.applied_folder, 0o755), (self._roots.versions_folder(MANAGER).parent, 0o711)):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(mode)
+        schema = json.dumps(render_schema(), indent=2).encode() + b"\n"
+        write_atomically(self._roots.applied_folder / SCHEMA_FILE, schema, 0o644)
+        save_git_config(self._roots.applied_folder)
+
+    def repository(self, name: str) -> ConfigRepository:
+        """The applied repo of an agent or a draft. Raises InvalidInputError for what is no name."""
+        return ConfigRepository(self._roots.applied_repo(name), self._roots.staging_folder)
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """To be held while an applied repo is changed."""
+        return self._locks[name]
+
+    async def ensure(self, name: str) -> str:
+        """Makes the applied repo with the default config and the manager's working copy of it, where missing.
+
+        Returns the commit of the first config. Raises StorageError if the disk refuses, or something is in the way.
+        """
+        async with self.lock(name):
+            try:
+                return await self._ensure(name)
+            except OSError as error:
+                # The manager can write there: a link or a file in the way is not followed.
+                raise StorageError(
+                    f"the folders for the config of {name} cannot be made: {error}", "remove what is in the way"
+                ) from error
+
+    async def _ensure(self, name: str) -> str:
+        repository = self.repository(name)
+        first = await repository.ensure(plan_default_files(name), now())
+        await asyncio.to_thread(save_git_config, self._roots.applied_folder)
+        uid = await self._find_manager_uid()
+        make_folders_beneath(self._roots.data, [self._roots.proposed_folder.name], mode=0o700, uid=uid)
+        make_folders_beneath(self._roots.proposed_folder, [name], mode=0o700, uid=uid)
+        target = self._roots.proposed_folder_of(name) / "config"
+        await repository.make_working_copy(target, f"/applied/{name}", uid)
+        return first
+
+    async def load(self, name: str, commit: str) -> Version:
+        """One commit, understood. Raises InvalidInputError that says why it cannot be used."""
+        config, prompt = self._parse(await self.repository(name).read_files(commit))
+        folder = self._roots.versions_folder(name) / commit
+        return Version(name, commit, config, prompt, folder, config.to_policy())
+
+    def check_files(self, files: Mapping[str, bytes]) -> None:
+        """Raises InvalidInputError that says why these files are no config that can be used."""
+        self._parse(files)
+
+    def _parse(self, files: Mapping[str, bytes]) -> tuple[AgentConfig, str]:
+        if CONFIG_FILE not in files:
+            raise InvalidInputError(f"there is no {CONFIG_FILE} in it", "an empty one means: all defaults")
+        config = parse_agent_config(files[CONFIG_FILE])
+        unsupported = list_unsupported(config, self._driver.name)
+        if unsupported:
+            raise InvalidInputError("; ".join(unsupported), "leave these keys out")
+        return config, _parse_prompt(files.get(PROMPT_FILE, b""))
+
+    async def get_deployed(self, name: str) -> Version:
+        """What is deployed for an agent; one that never had a config gets the default one.
+
+        Raises NotFoundError for an unknown agent, InvalidInputError if its config cannot be used, UnavailableError
+        while its first config is being built.
+        """
+        cached = self._deployed.get(name)
+        if cached is not None:
+            return cached
+        record, expected = await self._store.read(
+            lambda view: (get_agent(view, name), _is_spawned_with_commit(view, name))
+        )
+        commit = record.deployed_commit
+        if commit is None:
+            if expected:
+                raise UnavailableError(f"the config of {name} is being built", "wait until it is deployed")
+            commit = first = await self.ensure(name)
+            await self._store.write(lambda tx: save_deployed(tx, name, first))
+        version = await self.load(name, commit)
+        self.note_deployed(version)
+        return version
+
+    async def get_policy(self, name: str) -> Policy:
+        """What an agent may do, by what is deployed. Raises like `get_deployed`."""
+        return (await self.get_deployed(name)).policy
+
+    async def get_deployed_commit(self, name: str) -> str | None:
+        """The commit that is deployed for an agent, None before its first start. Raises NotFoundError."""
+        return (await self._store.read(lambda view: get_agent(view, name))).deployed_commit
+
+    def find_cached(self, name: str) -> Version | None:
+        return self._deployed.get(name)
+
+    def note_deployed(self, version: Version) -> None:
+        """To be called once a version is deployed."""
+        self._deployed[version.agent] = version
+
+    def forget(self, name: str) -> None:
+        """To be called when an agent is destroyed or purged."""
+        self._deployed.pop(name, None)
+
+    async def build(self, version: Version) -> None:
+        """Makes what a container of this version needs. Building again is no error.
+
+        Raises DriverError for what this machine lacks, StorageError if the disk refuses.
+        """
+        await self._driver.build(version.config.packages)
+        try:
+            version.folder.parent.mkdir(exist_ok=True)
+            version.folder.parent.chmod(0o755)
+            if not version.folder.exists():
+                await self.repository(version.agent).write_files(version.commit, version.folder)
+        except OSError as error:
+            raise StorageError(f"the config's files cannot be written: {error}", "is the disk full?") from error
+
+    async def drop_submissions(self, name: str) -> None:
+        """Forgets what was submitted and did not become an approval: to be called while nobody submits."""
+        # Without a look at git, as hives of many agents start with this.
+        if (self._roots.applied_repo(name) / "refs" / "incoming").exists():
+            async with self.lock(name):
+                await self.repository(name).drop_incoming()
+
+    async def remove_builds(self, record: AgentRecord) -> None:
+        """Removes the builds of an agent but for what is deployed and what its container was started with."""
+        kept = {record.deployed_commit, record.started_commit}
+        await asyncio.to_thread(_remove_others, self._roots.versions_folder(record.name), kept)
+
+    async def drop_incoming(self) -> None:
+        """At the daemon's start: forgets what an earlier one took over and died before it became an approval."""
+        for repo in await asyncio.to_thread(lambda: list(self._roots.applied_folder.glob("*/refs/incoming"))):
+            name = repo.parents[1].name
+            try:
+                await self.repository(name).drop_incoming()
+            except HiveError as error:
+                log.warning("configs.incoming_kept", agent=name, message=error.message)
+
+    async def _find_manager_uid(self) -> int | None:
+        row = await self._store.read(lambda view: view.find("get_agent", name=MANAGER))
+        return None if row is None else row["uid"]
+
+
+def render_harness_config(version: Version) -> HarnessConfig:
+    """What the harness is told of a version."""
+    servers = {
+        name: McpServerFields(command=server.command, args=server.args, env=server.env)
+        for name, server in version.config.mcp_servers.items()
+    }
+    return HarnessConfig(
+        commit=version.commit,
+        model=version.config.model,
+        prompt=version.prompt,
+        warm_s=version.config.warm_s,
+        policy=render_policy(version.policy),
+        mcp_servers=servers,
+    )
+
+
+def _parse_prompt(content: bytes) -> str:
+    if len(content) > PROMPT_LIMIT_BYTES:
+        raise InvalidInputError(
+            f"{PROMPT_FILE} has {len(content):,} bytes, more than {PROMPT_LIMIT_BYTES:,}",
+            "put what is not always needed into another file",
+        )
+    try:
+        prompt = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{PROMPT_FILE} is not UTF-8 text", "write it anew") from error
+    if "\0" in prompt:
+        raise InvalidInputError(f"{PROMPT_FILE} has a NUL character", "remove it")
+    return prompt
+
+
+def _is_spawned_with_commit(view: View, name: str) -> bool:
+    """Whether a two-step spawn of the agent is at work: it must never start with another config than that."""
+    approvals = [to_approval(row) for row in view.list("list_open_approvals", agent=name)]
+    return any(
+        approval.kind is ApprovalKind.SPAWN and approval.commit is not None and approval.status in AT_WORK
+        for approval in approvals
+    )
+
+
+def _remove_others(folder: Path, kept: set[str | None]) -> None:
+    if not folder.exists():
+        return
+    for build in folder.iterdir():
+        if build.name not in kept:
+            shutil.rmtree(build, ignore_errors=True)

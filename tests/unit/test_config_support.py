@@ -1,0 +1,61 @@
+"""What an agent begins with can be used; what this version cannot do is refused by name."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperhive.core.errors import InvalidInputError
+from hyperhive.host.configs.defaults import plan_default_files
+from hyperhive.host.configs.support import list_unsupported
+from hyperhive.wire.agent_config import AgentConfig, parse_agent_config
+
+
+@given(st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda name: name != "system"))
+def test_the_first_config_of_any_agent_is_all_defaults_and_always_the_same(name: str) -> None:
+    if name in {"operator", "hyperhive", "hm1nd"}:
+        return
+    files = plan_default_files(name)
+    assert parse_agent_config(files["agent.toml"]) == AgentConfig()
+    assert files["prompt.md"].decode() == f"# {name}\n"
+    assert list(files) == ["agent.toml", "prompt.md"] and files == plan_default_files(name)
+    assert list_unsupported(AgentConfig(), "bubblewrap") == []
+
+
+@pytest.mark.parametrize("name", ["..", "a\nmodel = 'x'", "operator", ""])
+def test_what_is_no_agent_has_no_first_config(name: str) -> None:
+    with pytest.raises(InvalidInputError):
+        plan_default_files(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "advice"),
+    [
+        ("network.mode = 'host'", "network.mode", "use 'none' or 'proxied'"),
+        ("network.allow = ['example.org']", "network.allow", "leave the key out"),
+        ("limits.memory = '2G'", "limits.memory", "the driver bubblewrap sets no limits"),
+        ("limits.cpu = 1", "limits.cpu", "leave the key out"),
+        ("limits.tasks = 10", "limits.tasks", "leave the key out"),
+        ("budget.tokens_per_day = 0", "budget.tokens_per_day", "budgets are not enforced by this version"),
+        ("budget.usd_per_day = 0", "budget.usd_per_day", "leave the key out"),
+        ("schedule = [{cron = '0 9 * * *', message = 'go'}]", "schedule", "leave the key out"),
+        ("hibernate_s = 60", "hibernate_s", "leave the key out"),
+    ],
+)
+def test_a_key_without_effect_is_named_with_what_to_do(text: str, key: str, advice: str) -> None:
+    [message] = list_unsupported(parse_agent_config(text.encode()), "bubblewrap")
+    assert message.startswith(f"{key}: ") and advice in message
+
+
+def test_every_key_without_effect_is_told() -> None:
+    config = parse_agent_config(b"hibernate_s = 60\nlimits = {cpu = 1, tasks = 1}\nnetwork.mode = 'host'")
+    assert [message.split(":")[0] for message in list_unsupported(config, "bubblewrap")] == [
+        "network.mode",
+        "limits.cpu",
+        "limits.tasks",
+        "hibernate_s",
+    ]
+
+
+@pytest.mark.parametrize("mode", ["none", "proxied"])
+def test_no_network_is_what_there_is(mode: str) -> None:
+    assert list_unsupported(parse_agent_config(f"network.mode = '{mode}'".encode()), "bubblewrap") == []
