@@ -207,6 +207,8 @@ def test_a_denial_and_a_revert_happen_once_whatever_step_the_daemon_dies_at(doom
     first, _ = doomed.proposer.propose("alice", {"agent.toml": 'environment = { A = "1" }\n'})
     doomed.hive.post(f"/api/approvals/{first}/approve")
     wait_for(lambda: doomed.hive.get(f"/api/approvals/{first}")["status"] == "deployed", "it", hive=doomed.hive)
+    # main follows the database: until it has, a clone is of what was deployed before.
+    check_kept(doomed, "alice")
     doomed.hive.stop()
 
     def deny(crash_at: int) -> bool:

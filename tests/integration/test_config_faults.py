@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from attack_rig import Arena, open_arena
+from attack_rig import Arena
 from hive_process import wait_for
 from hyperhive.host.api.errors import add_error_handlers
 from link_lines import Link
 from proposer import LinkError, commit_files, git, make_bundle
-
-
-@pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
-    with open_arena() as arena:
-        yield arena
-
-
-@pytest.fixture(autouse=True)
-def agents_end(arena: Arena) -> Iterator[None]:
-    yield
-    arena.purge_agents()
 
 
 def query(arena: Arena, text: str, *values: str) -> list[tuple[Any, ...]]:

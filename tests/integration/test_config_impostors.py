@@ -2,29 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
 
-from attack_rig import Arena, open_arena
+from attack_rig import Arena
 from hive_process import wait_for
 from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND
 from link_lines import Link
 from proposer import commit_files
-
-
-@pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
-    with open_arena() as arena:
-        yield arena
-
-
-@pytest.fixture(autouse=True)
-def agents_end(arena: Arena) -> Iterator[None]:
-    yield
-    arena.purge_agents()
 
 
 def test_no_request_over_an_agents_sockets_approves(arena: Arena) -> None:

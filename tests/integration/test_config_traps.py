@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attack_rig import Arena, open_arena
+from attack_rig import Arena
 from git_rig import read_folder
 from hive_process import wait_for
 from proposer import LinkError, commit_files, git, make_bundle
@@ -55,18 +55,6 @@ TRAPS = """\
 [alias]
 	status = !{mark}
 """
-
-
-@pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
-    with open_arena() as arena:
-        yield arena
-
-
-@pytest.fixture(autouse=True)
-def agents_end(arena: Arena) -> Iterator[None]:
-    yield
-    arena.purge_agents()
 
 
 # -- what git would run ------------------------------------------------------------------------------------
@@ -290,7 +278,7 @@ def test_a_draft_whose_folder_was_swapped_is_discarded_and_nothing_else(
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_an_agent_whose_folder_was_swapped_is_deployed_to_and_purged_and_nothing_else(
+def test_a_swapped_folder_keeps_nothing_from_its_end(
     arena: Arena, victim: Victim, swap: Callable[[Path, Victim], None]
 ) -> None:
     name = arena.spawn()

@@ -419,7 +419,7 @@ def test_a_line_that_is_too_long_or_too_deep_is_not_allowed(policy: Policy, line
 
 
 @pytest.mark.parametrize("char", ["\U0010945f", "\U0010ffff", "\ud7fc", "✓", "é", "\u00a0"])
-def test_characters_beyond_ascii_neither_crash_the_parser_nor_change_what_is_found(char: str) -> None:
+def test_characters_beyond_ascii_neither_crash_the_parser_nor_mislead_it(char: str) -> None:
     lines = ["git x{" + char + "y} *|&.z {a,b} {1..3}", f"git '{char}' ${char} <<{char}; {char}"]
     program = """
 import sys

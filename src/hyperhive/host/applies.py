@@ -5,6 +5,7 @@ The database says how far each approval is. Every step may be done twice, so tha
 """
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -62,7 +63,10 @@ class Applies:
 
     async def clean_up(self) -> None:
         """At the daemon's start: removes the builds that nothing runs with, and submissions that came to nothing."""
-        for row in await self._store.read(lambda view: view.list("list_agents")):
+        rows = await self._store.read(
+            lambda view: [row for query in ("list_agents", "list_destroyed_agents") for row in view.list(query)]
+        )
+        for row in rows:
             await self._configs.remove_builds(to_agent(row))
         await self._configs.drop_incoming()
 
@@ -71,15 +75,18 @@ class Applies:
         while True:
             self._woken.clear()
             await self.tag_all()
-            row = await self._store.read(lambda view: view.find("list_approvals_at_work"))
-            if row is not None:
-                await self._carry_out(to_approval(row))
-                continue
-            try:
+            for row in await self._store.read(lambda view: view.list("list_approvals_at_work")):
+                await self._try_carry_out(to_approval(row))
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._woken.wait()
-            except TimeoutError:
-                pass
+
+    async def _try_carry_out(self, approval: Approval) -> None:
+        """One that can neither be done nor failed now, for the disk or the driver, is not in the way of the others."""
+        try:
+            await self._carry_out(approval)
+        except HiveError as error:
+            log.warning("applies.stuck", approval=approval.id, message=error.message, hint=error.hint)
 
     # -- one approval --------------------------------------------------------------------------------------
 
@@ -177,7 +184,8 @@ class Applies:
         await self._tag(await self._store.write(fail))
         row = await self._store.read(lambda view: view.find("get_agent", name=approval.agent))
         if row is not None:
-            await self._configs.remove_builds(await self._store.read(lambda view: get_agent(view, approval.agent)))
+            # Also if it was destroyed meanwhile.
+            await self._configs.remove_builds(to_agent(row))
 
     async def _undo_spawn(self, name: str) -> None:
         """A two-step spawn that failed becomes the draft again that it was: nothing of the agent is left."""

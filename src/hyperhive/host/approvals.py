@@ -102,17 +102,22 @@ class Approvals:
         if base is None or target == base:
             raise ConflictError(f"deployed/{to} is what is deployed", "choose another one")
         message = f"Revert to deployed/{to}"
-        async with self._configs.lock(agent):
-            commit = await repository.make_revert(base, target, message, now())
 
-        def insert(tx: Transaction) -> Approval:
+        def insert(tx: Transaction, commit: str) -> Approval:
             get_agent(tx, agent)
             made = insert_approval(
                 tx, ApprovalKind.REVERT, agent, OPERATOR, message, commit=commit, base=base, reverts_to=to
             )
             return resolve(tx, made.id, ApprovalStatus.APPROVED, None)
 
-        approval = await self._store.write(insert)
+        async with self._configs.lock(agent):
+            commit = await repository.make_revert(base, target, message, now())
+            try:
+                approval = await self._store.write(lambda tx: insert(tx, commit))
+            except HiveError:
+                # The agent was destroyed meanwhile, or too many wait.
+                await repository.drop_incoming(commit)
+                raise
         self._wake()
         return approval
 

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from hyperhive.core.approvals import AT_WORK
 from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.core.events import EventName
 from hyperhive.core.names import parse_known_agent_name
 from hyperhive.core.paths import Roots
 from hyperhive.host import folders
 from hyperhive.host.agent_records import get_any_agent
-from hyperhive.host.approval_records import fail_pending
+from hyperhive.host.approval_records import fail_pending, list_open
 from hyperhive.host.broker import bury_messages
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.drafts import is_draft
@@ -75,12 +76,13 @@ class Kept:
     async def purge(self, name: str) -> None:
         """Removes all that is kept of a destroyed agent, its config and login with it.
 
-        Raises NotFoundError for one that never was, ConflictError for one that is not destroyed, StorageError if its
-        folders could not be removed: what is left of it is kept then, and can be purged again.
+        Raises NotFoundError for one that never was, ConflictError for one that is not destroyed or while an approval
+        about it is being carried out, StorageError if its folders could not be removed: what is left of it is kept
+        then, and can be purged again.
         """
         parse_known_agent_name(name)
         async with self._lock, self._configs.lock(name):
-            await self._store.read(lambda view: _check_destroyed(view, name, "destroy it first"))
+            await self._store.read(lambda view: _check_purgeable(view, name))
             await folders.remove(self._roots, name)
             await self._store.write(lambda tx: _forget(tx, name))
             self._configs.forget(name)
@@ -110,6 +112,14 @@ def _check_destroyed(view: View, name: str, hint: str) -> None:
         raise NotFoundError(f"nothing is kept of an agent {name!r}", "GET /api/kept names what is") from error
     if record.destroyed_at is None:
         raise ConflictError(f"{name} is not destroyed", hint)
+
+
+def _check_purgeable(view: View, name: str) -> None:
+    _check_destroyed(view, name, "destroy it first")
+    for approval in list_open(view, name):
+        if approval.status in AT_WORK:
+            # Its end is about this agent: it must not meet the next one of the same name.
+            raise ConflictError(f"approval {approval.id} about {name} is being carried out", "wait for its end")
 
 
 def _forget(tx: Transaction, name: str) -> None:
