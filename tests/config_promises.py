@@ -111,7 +111,10 @@ class Ref:
 
 @dataclass(frozen=True)
 class Seen:
-    """All that there is at one moment. Rows are those of the database; repos, builds and folders by agent."""
+    """All that is known at one moment: rows of the database, and the refs of each applied repo by its agent.
+
+    The methods look anew, at what only stays as it is while nothing is at work.
+    """
 
     agents: dict[str, dict[str, Any]]
     drafts: set[str]
@@ -119,9 +122,6 @@ class Seen:
     events: list[dict[str, Any]]
     told: list[dict[str, Any]]
     repos: dict[str, dict[str, Ref]]
-    builds: dict[str, dict[str, dict[str, bytes]]]
-    containers: dict[str, Container]
-    staged: list[str]
     roots: Roots
 
     def incarnation(self, agent: str) -> int:
@@ -140,6 +140,17 @@ class Seen:
     def has_repo_of(self, approval: Mapping[str, Any]) -> bool:
         """Whether the repo that an approval was about is still there."""
         return self.requested(approval["id"]) > self.incarnation(approval["agent"])
+
+    def containers(self) -> dict[str, Container]:
+        return load_containers(self.roots.containers_folder)
+
+    def builds(self) -> dict[str, dict[str, dict[str, bytes]]]:
+        """The files of each build of each agent, by its commit."""
+        folders = self.roots.versions_folder(MANAGER).parent.iterdir()
+        return {folder.name: {build.name: read_folder(build) for build in folder.iterdir()} for folder in folders}
+
+    def staged(self) -> list[str]:
+        return [path.name for path in self.roots.staging_folder.iterdir()]
 
     def live_agents(self) -> dict[str, dict[str, Any]]:
         return {name: row for name, row in self.agents.items() if row["destroyed_at"] is None}
@@ -182,9 +193,6 @@ def look(roots: Roots) -> Seen:
         events=[row | {"body": json.loads(row["body"])} for row in tables["events"]],
         told=messages,
         repos={path.name: read_refs(path) for path in roots.applied_folder.iterdir() if path.is_dir()},
-        builds={path.name: _read_builds(path) for path in roots.versions_folder(MANAGER).parent.iterdir()},
-        containers=load_containers(roots.containers_folder),
-        staged=[path.name for path in roots.staging_folder.iterdir()],
         roots=roots,
     )
 
@@ -205,10 +213,6 @@ def read_refs(repository: Path) -> dict[str, Ref]:
             name, oid, peeled, tree, peeled_tree, message, _ = record.lstrip("\n").split("\0")
             refs[name] = Ref(peeled or oid, peeled_tree or tree, message)
     return refs
-
-
-def _read_builds(folder: Path) -> dict[str, dict[str, bytes]]:
-    return {build.name: read_folder(build) for build in folder.iterdir()}
 
 
 def hash_tables(roots: Roots) -> str:
@@ -240,9 +244,10 @@ def what_is_deployed_is_an_approved_commit_and_main(known: Known, seen: Seen) ->
 
 def what_runs_is_what_is_deployed(known: Known, seen: Seen) -> None:
     names = {container_name(name) for name in seen.live_agents()}
-    assert {c.name for c in seen.containers.values() if c.state == "running"} <= names, "a container of nobody runs"
+    containers, builds = seen.containers(), seen.builds()
+    assert {c.name for c in containers.values() if c.state == "running"} <= names, "a container of nobody runs"
     for name, row in seen.live_agents().items():
-        container = seen.containers.get(container_name(name))
+        container = containers.get(container_name(name))
         if container is None or container.state != "running":
             assert row["desired"] == "stopped" or row["failure"], f"{name} should run"
             _check_failure(known, name, row)
@@ -257,7 +262,7 @@ def what_runs_is_what_is_deployed(known: Known, seen: Seen) -> None:
         environment = container.environment
         mark, fate, _ = config.restarts
         assert (environment.get("MARK", "0"), environment.get("FATE", "")) == (str(mark), fate)
-        assert seen.builds[name][started] == known.configs[started].files(name), f"the build of {name} has other files"
+        assert builds[name][started] == known.configs[started].files(name), f"the build of {name} has other files"
 
 
 def _check_failure(known: Known, name: str, row: Mapping[str, Any]) -> None:
@@ -347,8 +352,8 @@ def main_only_moves_forward(known: Known, seen: Seen) -> None:
 
 
 def no_build_is_left(known: Known, seen: Seen) -> None:
-    assert seen.staged == [], "something is left in the staging folder"
-    for name, builds in seen.builds.items():
+    assert seen.staged() == [], "something is left in the staging folder"
+    for name, builds in seen.builds().items():
         row = seen.agents.get(name)
         used = {row["deployed_commit"], row["started_commit"]} if row else set[str]()
         assert builds.keys() <= used, f"builds of {name} are left: {builds.keys() - used}"

@@ -120,8 +120,9 @@ class ForkedDaemon:
             number, answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise LostError from error
-        assert not isinstance(answer, str) or not answer.startswith("Traceback"), answer
-        self._waiting.pop(number)(answer)
+        then = self._waiting.pop(number)
+        assert not isinstance(answer, str), answer
+        then(answer)
 
 
 # -- in the daemon's -----------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ class Served:
         at_work, untagged, records = await self._parts.store.read(
             lambda view: (
                 view.list("list_approvals_at_work"),
-                view.list("list_untagged_approvals", limit=100),
+                [row for row in view.list("list_approvals", status=None) if row["tagged"] != row["status"]],
                 [to_agent(row) for row in view.list("list_agents")],
             )
         )
