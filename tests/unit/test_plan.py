@@ -1,5 +1,6 @@
 """What is wanted and what is seen decide what is done; what is not known is left alone."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -34,6 +35,20 @@ def make_record(desired: Desired = Desired.RUNNING, failure: str = "") -> AgentR
 )
 def test_the_plan_for_every_case(desired: str, state: str, action: Action) -> None:
     assert plan_action(make_record(Desired(desired)), ContainerState(state)) is action
+
+
+@pytest.mark.parametrize(
+    ("desired", "state", "action"),
+    [
+        ("running", "running", Action.RESTART),
+        ("running", "exited", Action.START),
+        ("running", "unknown", Action.NONE),
+        ("stopped", "running", Action.STOP),
+    ],
+)
+def test_a_container_that_was_only_tried_does_not_stay(desired: str, state: str, action: Action) -> None:
+    record = replace(make_record(Desired(desired)), trying=True)
+    assert plan_action(record, ContainerState(state)) is action
 
 
 def test_what_is_not_known_is_shown_as_unknown() -> None:
