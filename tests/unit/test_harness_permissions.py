@@ -92,21 +92,18 @@ async def test_once_is_once_and_30_minutes_are_remembered_for_that_rule_and_tool
     assert len(asked.requests) == 5
 
 
-async def test_what_was_granted_ends_after_30_minutes_and_with_the_policy(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    permissions = _permissions(asked)
+async def test_what_was_granted_ends_after_30_minutes_and_with_the_policy(asked: Asked) -> None:
+    now_s = 100.0
+    permissions = Permissions(asked.link, asked.told.append, 30.0, lambda: now_s)
     asked.answers = [_decided("allow_30m")]
     await permissions.ask(BASH)
     permissions.forget()
     await permissions.ask(BASH)
     assert len(asked.requests) == 2
-    loop = asyncio.get_running_loop()
-    clock = loop.time
-    monkeypatch.setattr(loop, "time", lambda: clock() + 1799)
+    now_s += 1799
     await permissions.ask(BASH)
     assert len(asked.requests) == 2
-    monkeypatch.setattr(loop, "time", lambda: clock() + 1801)
+    now_s += 2
     await permissions.ask(BASH)
     assert len(asked.requests) == 3
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -41,13 +42,20 @@ _WAITING_LIMIT = 16
 class Permissions:
     """Asks the operator, and remembers for half an hour what was granted for so long: until the policy changes.
 
-    `explain` is told what the turn waits for, and nothing when it goes on.
+    `explain` is told what the turn waits for, and nothing when it goes on. `clock` tells seconds, and never goes back.
     """
 
-    def __init__(self, link: Link, explain: Callable[[str], None], ttl_s: float = PERMISSION_TTL_S) -> None:
+    def __init__(
+        self,
+        link: Link,
+        explain: Callable[[str], None],
+        ttl_s: float = PERMISSION_TTL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._link = link
         self._explain = explain
         self._ttl_s = ttl_s
+        self._clock = clock
         self._granted_until_s: dict[tuple[str, str], float] = {}
         self._waiting: list[str] = []
 
@@ -58,7 +66,7 @@ class Permissions:
     async def ask(self, params: PermissionAskParams) -> PermissionAnswer:
         """The operator's word on one call. Waits for it; never raises HiveError."""
         tool, rule = params["tool"], params["rule"]
-        if self._granted_until_s.get((rule, tool), 0.0) > _now_s():
+        if self._granted_until_s.get((rule, tool), 0.0) > self._clock():
             return PermissionAnswer(granted=True, reason="the operator has allowed this for 30 minutes")
         try:
             if len(self._waiting) >= _WAITING_LIMIT:
@@ -71,7 +79,7 @@ class Permissions:
             hint = f" ({error.hint})" if error.hint else ""
             return PermissionAnswer(granted=False, reason=f"the operator cannot be asked: {error.message}{hint}")
         if decision == "allow_30m" and NOT_UNDERSTOOD_RULE not in rule:
-            self._granted_until_s[rule, tool] = _now_s() + GRANT_S
+            self._granted_until_s[rule, tool] = self._clock() + GRANT_S
         return _render_answer(decision, reason)
 
     async def _wait(self, tool: str, rule: str, summary: str) -> tuple[str, str]:
@@ -93,13 +101,13 @@ class Permissions:
             raise UnavailableError("there was no answer in time") from error
 
     async def _request(self, params: AskPermissionParams) -> Any:
-        began_s = _now_s()
+        began_s = self._clock()
         try:
             answer: Any = await self._link.request(ASK_PERMISSION, params, deadline_s=_WAIT_S + _GRACE_S)
         except UnavailableError as error:
             log.warning("asking for a permission again: %r", error.message)
             answer = {"decision": ""}
-        if _now_s() - began_s < _RETRY_S and answer == {"decision": ""}:
+        if self._clock() - began_s < _RETRY_S and answer == {"decision": ""}:
             await asyncio.sleep(_RETRY_S)
         return answer
 
@@ -139,7 +147,3 @@ def _render_answer(decision: str, reason: str) -> PermissionAnswer:
         return PermissionAnswer(granted=True, reason="the operator has allowed it")
     said = f": {reason}" if reason else ""
     return PermissionAnswer(granted=False, reason=f"the operator's permission was not given{said}")
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
