@@ -94,8 +94,7 @@ class Agents:
         if record.destroyed_at is not None:
             return
         await self._want(name, Desired.STOPPED, "operator")
-        await self._lifecycle.end(name, remove=True)
-        await self._store.write(lambda tx: mark_destroyed(tx, name))
+        await self._lifecycle.end(name, remove=True, mark=lambda tx: mark_destroyed(tx, name))
         self._configs.forget(name)
         self._roster.forget(name)
 

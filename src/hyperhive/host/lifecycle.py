@@ -6,7 +6,7 @@ there, plan, act. A crash of the daemon at any point is mended by the same calls
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
@@ -133,8 +133,11 @@ class Lifecycle:
         except HiveError as error:
             log.warning("lifecycle.config_refused", agent=version.agent, message=error.message)
 
-    async def end(self, name: str, remove: bool) -> None:
-        """Stops an agent's container; with `remove` nothing of it is left but its folders. Raises DriverError."""
+    async def end(self, name: str, remove: bool, mark: Callable[[Transaction], None] | None = None) -> None:
+        """Stops an agent's container; with `remove` nothing of it is left but its folders. Raises DriverError.
+
+        `mark` is written before anybody who waits to start it again can do so.
+        """
         async with self._locks[name]:
             self._roster.live(name).phase = Phase.STOPPING
             self._roster.changed(name)
@@ -147,6 +150,8 @@ class Lifecycle:
                 self._roster.live(name).phase = Phase.NONE
             if remove:
                 await self._links.close(name)
+            if mark is not None:
+                await self._store.write(mark)
 
     def harness_config(self, name: str) -> HarnessConfig:
         """What the harness of an agent that is running should have. Raises UnavailableError if that is not known."""
