@@ -133,6 +133,7 @@ class Doors:
 
     def __init__(self, crash_at: int) -> None:
         self._left = crash_at
+        self.commit_delay_s = 0.0
         self._lock = threading.Lock()
 
     def arm(self, crash_at: int) -> None:
@@ -152,7 +153,15 @@ class Doors:
         repository.move_beneath = self._watched(repository.move_beneath)
         repository.write_folder = self._watched(repository.write_folder)
         configs.write_atomically = self._watched(configs.write_atomically)
-        sqlite.Writer._commit = self._watched(sqlite.Writer._commit)  # pyright: ignore[reportPrivateUsage]
+        commit = sqlite.Writer._commit  # pyright: ignore[reportPrivateUsage]
+        sqlite.Writer._commit = self._watched(self._slowed(commit))  # pyright: ignore[reportPrivateUsage]
+
+    def _slowed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def commit(*arguments: Any) -> Any:
+            time.sleep(self.commit_delay_s)
+            return function(*arguments)
+
+        return commit
 
     def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -184,6 +193,10 @@ class Served:
 
     async def arm(self, crash_at: int) -> None:
         self._doors.arm(crash_at)
+
+    async def slow_disk(self, delay_s: float) -> None:
+        """From now on each transaction takes longer: who only reads overtakes who writes."""
+        self._doors.commit_delay_s = delay_s
 
     async def crash_container(self, agent: str) -> None:
         await self._driver.crash(container_name(agent))

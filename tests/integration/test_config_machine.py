@@ -11,11 +11,13 @@ In the suite the sequences are always the same. For new ones, as many as one lik
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +36,7 @@ from config_promises import (
 from file_containers import DIES, MUTE, REFUSED, lose_containers
 from forked_daemon import ForkedDaemon, LostError, RefusedError
 from git_rig import run_git
+from hive_process import wait_for
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots
 
@@ -68,6 +71,7 @@ WHATEVER = st.sampled_from(
         *("drafts.create", "drafts.discard", "approvals.request_spawn"),
     )
 )
+LOST = st.sampled_from(("", "", "", *SPAWNED))
 STEPS = st.integers(1, 60)
 PICKS = st.integers(0, 30)
 # Whether the answer is waited for; without, the next act comes while this one is under way.
@@ -90,7 +94,8 @@ ACTS = st.one_of(
     *draw(1, "do_anything", agent=SPAWNED_AGENTS, what=WHATEVER),
     *draw(1, "crash_container", agent=AGENTS),
     *draw(1, "lose_folder", agent=SPAWNED_AGENTS),
-    *draw(3, "crash", at=STEPS, power_cut=st.booleans(), again=st.one_of(st.just(0), STEPS)),
+    *draw(1, "slow_disk", delay_s=st.sampled_from((0.0, 0.02))),
+    *draw(3, "crash", at=STEPS, power_cut=st.booleans(), again=st.one_of(st.just(0), STEPS), lost=LOST),
 )
 
 
@@ -103,12 +108,47 @@ ACTS = st.one_of(
 )
 @given(acts=st.lists(ACTS, min_size=25, max_size=50))
 def test_the_promises_hold_whatever_happens_in_whatever_order(acts: Sequence[Act]) -> None:
+    with run_machine() as machine:
+        for act in acts:
+            getattr(machine, act.method)(**act.arguments)
+
+
+def test_who_waits_to_start_an_agent_does_not_start_it_once_it_is_destroyed() -> None:
+    with run_machine() as machine:
+        machine.steer("ann", "stop", patient=True)
+        machine.propose("ann", "main", MUTE, 0, patient=True)
+        machine.approve(0, patient=True)
+        machine.settle()
+        machine.slow_disk(0.05)
+        # This takes as long as a harness has to connect, and the others wait for it.
+        machine.steer("ann", "start", patient=True)
+        machine.remove("ann", for_good=False, patient=False)
+        wait_for(lambda: machine.look().agents["ann"]["desired"] == "stopped", "its end to begin")
+        machine.steer("ann", "start", patient=False)
+
+
+def test_a_purge_does_not_overtake_what_is_being_carried_out_about_the_agent() -> None:
+    """Its end would be about the next agent of that name."""
+    with run_machine() as machine:
+        machine.propose("bob", "main", "data", 0, patient=True)
+        machine.propose("bob", "main", "data", 0, patient=True)
+        machine.propose("ann", "main", MUTE, 0, patient=True)
+        machine.approve(0, patient=True)
+        # It waits behind the other one.
+        machine.approve(0, patient=True)
+        machine.remove("bob", for_good=False, patient=True)
+        with pytest.raises(RefusedError, match="is being carried out"):
+            machine.daemon.ask("kept.purge", "bob")
+
+
+@contextmanager
+def run_machine() -> Generator["Machine"]:
+    """A machine on empty folders. At the end it is to come to rest with all promises kept."""
     with tempfile.TemporaryDirectory(prefix="hive-", ignore_cleanup_errors=True) as folder:
         machine = Machine(Roots(Path(folder) / "data", Path(folder) / "run"))
         try:
             machine.begin()
-            for act in acts:
-                getattr(machine, act.method)(**act.arguments)
+            yield machine
             machine.end()
         except AssertionError as error:
             error.add_note(machine.daemon.log.read_text()[-LOG_LIMIT_CHARS:])
@@ -129,6 +169,7 @@ class Machine:
         self.unanswered: dict[str, tuple[Any, ...]] = {}
         self.power_cut = False
         self.boot_crash = 0
+        self.lost = ""
         self.crashes = 0
 
     def begin(self) -> None:
@@ -252,25 +293,32 @@ class Machine:
         self.ask(what, agent, *more, until_done=True)
 
     def crash_container(self, agent: str) -> None:
+        self.known.crashed.add(agent)
         self.ask("crash_container", agent)
 
     def lose_folder(self, agent: str) -> None:
         """Somebody removes what an agent, or a draft, has on the disk."""
         self.settle()
+        self.remove_folder(agent)
+
+    def remove_folder(self, agent: str) -> None:
         self.known.lost_folders.add(agent)
         of_draft = agent in self.look().drafts
         folder = self.roots.proposed_folder_of(agent) if of_draft else self.roots.agent_folder(agent)
         shutil.rmtree(folder, ignore_errors=True)
 
+    def slow_disk(self, delay_s: float) -> None:
+        self.ask("slow_disk", delay_s)
+
     # -- the daemon ----------------------------------------------------------------------------------------
 
-    def crash(self, at: int, power_cut: bool, again: int) -> None:
-        """The daemon dies at a step to come, maybe with all containers, and maybe again while it starts."""
-        self.power_cut, self.boot_crash = power_cut, again
+    def crash(self, at: int, power_cut: bool = False, again: int = 0, lost: str = "") -> None:
+        """The daemon dies at a step to come, maybe with all containers or a folder, maybe again while it starts."""
+        self.power_cut, self.boot_crash, self.lost = power_cut, again, lost
         self.ask("arm", at)
 
     def approve_and_crash(self, pick: int, at: int) -> None:
-        self.crash(at, power_cut=False, again=0)
+        self.crash(at)
         self.decide(self.choose_waiting(pick), "approve", patient=True)
 
     def settle(self) -> None:
@@ -319,8 +367,10 @@ class Machine:
         self.crashes += 1
         if self.power_cut:
             lose_containers(self.roots.containers_folder)
+        if self.lost:
+            self.remove_folder(self.lost)
         self.daemon.start(crash_at=self.boot_crash)
-        self.power_cut, self.boot_crash = False, 0
+        self.power_cut, self.boot_crash, self.lost = False, 0, ""
         for key, (method, *arguments) in list(self.unanswered.items()):
             self.ask(method, *arguments, then=self.note_approval, key=key)
 
