@@ -330,7 +330,9 @@ async def test_work_that_ends_in_the_background_is_shown_and_disturbs_no_turn(ri
     await rig.in_state("idle")
     before = len(rig.states())
     (rig.state / "go").touch()
-    await eventually(lambda: rig.states()[before:] == ["thinking", "idle"])
+    # On a busy machine claude tells of the end and answers it in two pieces.
+    await eventually(lambda: (states := rig.states()[before:])[:1] == ["thinking"] and states[-1] == "idle")
+    assert set(rig.states()[before:]) == {"thinking", "idle"}
     await rig.acked(await rig.put("%% say mine"))
     assert len(await rig.turns_ended(2)) == 2
 
