@@ -16,6 +16,12 @@ from hive_process import HiveProcess, wait_for
 AGENT = "bench"
 ENGINE = "hyperhive.harness.engine"
 _MS = 1000
+# One hive each, with what makes its agent so after a turn.
+_HIVES = {
+    "warm": ("--warm-s", "300"),
+    "cold": ("--warm-s", "0", "--hibernate-s", "0"),
+    "hibernated": ("--warm-s", "0", "--hibernate-s", "1"),
+}
 
 
 class _Agent:
@@ -33,7 +39,7 @@ class _Agent:
         self._client.post("/api/messages", json={"to": AGENT, "body": prompt}).raise_for_status()
 
     def wait_turns(self, turns: int) -> None:
-        wait_for(lambda: self._row()["turns"] >= turns and self._row()["state"] == "idle", "the turn to end")
+        wait_for(lambda: self._row()["turns"] >= turns and self._row()["state"] != "thinking", "the turn to end")
 
     def count_turns(self) -> int:
         return int(self._row()["turns"])
@@ -42,13 +48,10 @@ class _Agent:
         """Until the engine and its claude have ended."""
         wait_for(lambda: not find_commands(list_container(self.hive.run, AGENT), ENGINE), "the engine to end")
 
-    def stop(self) -> None:
-        self.hive.post(f"/api/agents/{AGENT}/stop")
-        self.hive.wait_state(AGENT, "stopped")
-
-    def send_and_start(self, prompt: str) -> None:
-        self.send(prompt)
-        self._client.post(f"/api/agents/{AGENT}/start").raise_for_status()
+    def wait_hibernated(self) -> None:
+        """Until nothing of its container is left."""
+        self.hive.wait_state(AGENT, "hibernated")
+        wait_for(lambda: not list_container(self.hive.run, AGENT), "a hibernated agent to have no process")
 
     def _row(self) -> dict[str, Any]:
         return self.hive.agent(AGENT)
@@ -74,17 +77,13 @@ class _Clock:
 def measure(context: Context) -> list[Row]:
     with ExitStack() as stack:
         relay = stack.enter_context(run_model())
-        cold, warm = (
+        warm, cold, hibernated = (
             _Agent(
                 stack.enter_context(
-                    run_hive(
-                        context.folder / f"warm-{warm_s}",
-                        *("--upstream", relay.url, "--warm-s", warm_s),
-                        ANTHROPIC_API_KEY="dummy",
-                    )
+                    run_hive(context.folder / name, "--upstream", relay.url, *flags, ANTHROPIC_API_KEY="dummy")
                 )
             )
-            for warm_s in ("0", "300")
+            for name, flags in _HIVES.items()
         )
         bare = BareClaude(relay.url, context.folder / "home")
         stack.callback(bare.close)
@@ -92,21 +91,21 @@ def measure(context: Context) -> list[Row]:
         clock = _Clock(relay)
         bare.open()
         # The first of each begins a conversation, and finds nothing in the disk's cache.
-        _run_round(clock, bare, cold, warm, Rounds())
+        _run_round(clock, bare, warm, cold, hibernated, Rounds())
         for _ in range(context.choose(9, 3)):
-            _run_round(clock, bare, cold, warm, rounds)
+            _run_round(clock, bare, warm, cold, hibernated, rounds)
     return _plan_rows(rounds)
 
 
-def _run_round(clock: _Clock, bare: BareClaude, cold: _Agent, warm: _Agent, rounds: Rounds) -> None:
+def _run_round(clock: _Clock, bare: BareClaude, warm: _Agent, cold: _Agent, hibernated: _Agent, rounds: Rounds) -> None:
     bare_turns: list[subprocess.Popen[str]] = []
     rounds.add("bare cold", clock.time(lambda prompt: bare_turns.append(bare.start_turn(prompt))))
     bare.end_turn(bare_turns[0])
     rounds.add("hive cold", _time_turn(clock, cold, cold.send))
     cold.wait_cold()
-    cold.stop()
-    rounds.add("hive stopped", _time_turn(clock, cold, cold.send_and_start))
-    cold.wait_cold()
+    hibernated.wait_hibernated()
+    rounds.add("hive hibernated", _time_turn(clock, hibernated, hibernated.send))
+    hibernated.wait_cold()
     rounds.add("bare warm", clock.time(bare.prompt))
     bare.wait_result()
     rounds.add("hive warm", _time_turn(clock, warm, warm.send))
@@ -134,10 +133,10 @@ def _plan_rows(rounds: Rounds) -> list[Row]:
         ),
         Row("the same, claude not open", show("hive cold"), cold, rounds.render_ratio("hive cold", "bare cold")),
         Row(
-            "the same, container not started",
-            show("hive stopped"),
+            "the same, hibernated: no process, container to be started",
+            show("hive hibernated"),
             cold,
-            rounds.render_ratio("hive stopped", "bare cold"),
+            rounds.render_ratio("hive hibernated", "bare cold"),
             "≤ 3",
         ),
     ]

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,28 @@ _GENERATION = 1
 _RECV_WAIT_S = 170.0
 
 
-def register_agents(data: Path, names: Sequence[str]) -> None:
-    """Makes the database of a hive that knows the manager and `names`, all of them stopped and once started."""
+def register_agents(
+    data: Path, names: Sequence[str], awake: Collection[str] = (), hibernated: Collection[str] = ()
+) -> None:
+    """Makes the database of a hive that knows the manager and `names`, all of them once started.
+
+    Those of them that are neither `awake` (they start with the hive) nor `hibernated` are stopped.
+    """
     data.mkdir(mode=0o700, parents=True)
     connection = connect(data / "hive.sqlite", "FULL")
     migrate(connection, Path(hyperhive.host.store.__file__).parent / "migrations" / "hive")
     connection.execute("begin")
     connection.executemany(
-        "insert into agents (name, uid, generation, desired, spawned_at) values (?, ?, ?, 'stopped', ?)",
+        "insert into agents (name, uid, generation, desired, hibernated, spawned_at) values (?, ?, ?, ?, ?, ?)",
         [
-            (name, _plan_uid(index), _GENERATION, int(time.time() * 1000))
+            (
+                name,
+                _plan_uid(index),
+                _GENERATION,
+                "running" if name in awake or name in hibernated else "stopped",
+                name in hibernated,
+                int(time.time() * 1000),
+            )
             for index, name in enumerate([MANAGER, *names])
         ],
     )
@@ -47,9 +59,16 @@ def _plan_uid(index: int) -> int | None:
 
 
 @contextmanager
-def run_hive(data: Path, *flags: str, names: Sequence[str] = (), **environment: str) -> Generator[HiveProcess]:
-    """A hive on a new folder `data`, with agents `names` that are known but stopped; ended with all its agents."""
-    register_agents(data, names)
+def run_hive(
+    data: Path,
+    *flags: str,
+    names: Sequence[str] = (),
+    awake: Collection[str] = (),
+    hibernated: Collection[str] = (),
+    **environment: str,
+) -> Generator[HiveProcess]:
+    """A hive on a new folder `data`, with agents that are known (see `register_agents`); ended with all of them."""
+    register_agents(data, names, awake, hibernated)
     hive = HiveProcess(data, flags or _NO_MODEL, environment).start()
     try:
         yield hive

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import broker, first_request, flood, footprint, start
+from benchmarks import active, broker, first_request, flood, footprint, start, stats
 from benchmarks.measure import Benchmark, Context, Row, render_table
 
 # Not /tmp: that is often memory, and a durable write to it costs nothing.
@@ -33,7 +33,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "flood": flood.measure,
     "first-request": first_request.measure,
     "footprint": footprint.measure,
+    "active": active.measure,
     "start": start.measure,
+    "stats": stats.measure,
 }
 
 

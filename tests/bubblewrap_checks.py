@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from driver_checks import SLEEP, Check, refuses
 from driver_rig import ENVIRONMENT, Rig, wait_until
 from hyperhive.host.drivers.container_log import KEEP_BYTES, LIMIT_BYTES
-from hyperhive.host.drivers.protocol import ContainerState, Mount
+from hyperhive.host.drivers.protocol import ContainerState, ExitCause, Mount
 from hyperhive.system.pids import ProcessId, find_parent, find_process, find_program_name, is_alive, list_children
 
 
@@ -60,6 +61,33 @@ async def a_container_held_by_its_own_debugger_still_ends(rig: Rig) -> None:
     processes = await _list_processes(rig)
     await rig.driver.stop("alice", 0.3)
     assert not any(is_alive(process) for process in processes)
+
+
+async def an_end_that_is_reported_late_is_told_as_it_was(rig: Rig) -> None:
+    await rig.run(SLEEP)
+    pid = (await rig.driver.observe("alice")).pid
+    watcher = None if pid is None else find_parent(pid)
+    assert watcher is not None
+    # As on a machine under load, where it gets no time for a while.
+    os.kill(watcher.pid, signal.SIGSTOP)
+    await rig.driver.exec("alice", ("sh", "-c", "kill -KILL -1"), 10)
+    asyncio.get_running_loop().call_later(0.3, os.kill, watcher.pid, signal.SIGCONT)
+    seen = await rig.wait_state(ContainerState.EXITED)
+    assert (seen.cause, seen.exit_code, seen.reason) == (ExitCause.SIGNAL, 137, "its command was ended by SIGKILL")
+
+
+async def an_end_that_is_never_reported_is_told_as_unknown(rig: Rig) -> None:
+    await rig.run(SLEEP)
+    pid = (await rig.driver.observe("alice")).pid
+    watcher = None if pid is None else find_parent(pid)
+    assert watcher is not None
+    os.kill(watcher.pid, signal.SIGSTOP)
+    try:
+        await rig.driver.exec("alice", ("sh", "-c", "kill -KILL -1"), 10)
+        seen = await rig.wait_state(ContainerState.EXITED)
+        assert (seen.cause, seen.exit_code) == (ExitCause.UNKNOWN, None)
+    finally:
+        os.kill(watcher.pid, signal.SIGCONT)
 
 
 async def what_an_earlier_daemon_had_only_just_launched_is_found(rig: Rig) -> None:
@@ -226,6 +254,8 @@ CHECKS: dict[str, Check] = {
         nothing_is_left_after_a_stop,
         none_of_its_processes_is_a_child_of_the_daemon,
         a_container_held_by_its_own_debugger_still_ends,
+        an_end_that_is_reported_late_is_told_as_it_was,
+        an_end_that_is_never_reported_is_told_as_unknown,
         what_an_earlier_daemon_had_only_just_launched_is_found,
         a_process_that_got_the_same_number_is_not_taken_for_the_container,
         what_ran_before_the_machine_was_started_anew_is_exited,

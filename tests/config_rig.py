@@ -17,12 +17,14 @@ from hyperhive.core.paths import Roots
 from hyperhive.host.agent_records import insert_agent, mark_destroyed, save_deployed
 from hyperhive.host.approval_records import resolve
 from hyperhive.host.approvals import Approvals
+from hyperhive.host.budgets import Spending
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.drivers.registry import make_driver
 from hyperhive.host.feed import Feed
 from hyperhive.host.kept import Kept
+from hyperhive.host.parking import Parking
 from hyperhive.host.questions import Questions
 from hyperhive.host.review import Reviews
 from hyperhive.host.roster import Roster
@@ -146,7 +148,9 @@ async def open_config_rig(folder: Path) -> AsyncGenerator[ConfigRig]:
     feed = Feed()
     store = Store(roots.database, "hive", feed.publish_events)
     driver = make_driver("bubblewrap", roots)
-    roster = Roster(store, feed, driver.name)
+    parking = Parking(store)
+    feed.listen(parking.on_event)
+    roster = Roster(store, feed, driver.name, parking, lambda _: Spending(0, 0.0, False, None, None))
     configs = Configs(store, roots, driver)
     await configs.prepare()
     woken: list[str] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from driver_rig import DEADLINE_S, ENVIRONMENT, Rig, wait_until
 from hyperhive.core.errors import HiveError
-from hyperhive.host.drivers.protocol import ContainerState, DriverError, Mount
+from hyperhive.host.drivers.protocol import ContainerState, DriverError, ExitCause, Mount
 
 Check = Callable[[Rig], Awaitable[None]]
 
@@ -231,6 +231,31 @@ async def what_was_killed_from_outside_is_exited(rig: Rig) -> None:
     await rig.wait_state(ContainerState.EXITED)
     await rig.driver.stop("alice", 1)
     assert (await rig.driver.observe("alice")).state is ContainerState.STOPPED
+
+
+async def what_has_ended_tells_why(rig: Rig) -> None:
+    await rig.run(SLEEP)
+    assert (await rig.driver.observe("alice")).cause is None
+    await rig.driver.stop("alice", DEADLINE_S)
+    assert (await rig.driver.observe("alice")).cause is ExitCause.ASKED
+    await rig.run("exit 42")
+    assert (await rig.wait_state(ContainerState.EXITED)).cause is ExitCause.EXITED
+    await rig.run(SLEEP)
+    await rig.driver.exec("alice", ("sh", "-c", "kill -KILL -1"), DEADLINE_S)
+    seen = await rig.wait_state(ContainerState.EXITED)
+    assert seen.cause is ExitCause.SIGNAL and "SIGKILL" in seen.reason
+    assert (await rig.another.observe("alice")).cause is ExitCause.SIGNAL
+
+
+async def orphans_that_end_do_not_stay_as_zombies(rig: Rig) -> None:
+    await rig.run(f"for i in 1 2 3 4 5; do (setsid true &); done; echo >/state/ready; {SLEEP}")
+    await rig.wait_file("ready")
+    count = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z '; true"
+
+    async def gone() -> bool:
+        return (await rig.ask("sh", "-c", count)).strip() == "0"
+
+    await wait_until(gone, "no zombie is left")
 
 
 async def destroying_keeps_the_mounted_folders(rig: Rig) -> None:
@@ -465,6 +490,8 @@ CHECKS: dict[str, Check] = {
         nothing_of_a_container_outlives_its_command,
         what_was_killed_from_within_is_exited,
         what_was_killed_from_outside_is_exited,
+        what_has_ended_tells_why,
+        orphans_that_end_do_not_stay_as_zombies,
         destroying_keeps_the_mounted_folders,
         another_daemon_finds_what_runs_and_can_end_it,
         another_daemon_tells_exited_from_stopped,

@@ -18,9 +18,11 @@ from hyperhive.core.approvals import ApprovalKind, ApprovalStatus
 from hyperhive.core.effects import Effect
 from hyperhive.core.errors import HiveError
 from hyperhive.core.messages import MessageState, SenderKind
+from hyperhive.core.parking import ParkKind
 from hyperhive.core.policy import Verdict
 from hyperhive.core.questions import PERMISSION_OPTIONS, PERMISSION_TTL_S, QuestionKind, QuestionStatus
 from hyperhive.wire.operator import (
+    Accepted,
     AgentConfigView,
     AgentRow,
     Approval,
@@ -41,6 +43,7 @@ from hyperhive.wire.operator import (
     MeaningRow,
     Message,
     Model,
+    Park,
     Permission,
     PolicyDecision,
     Question,
@@ -49,6 +52,7 @@ from hyperhive.wire.operator import (
 
 NOW = datetime.now(UTC)
 
+PARK = Park(kind=ParkKind.PAUSED, since=NOW, until=None, reason="by the operator", hive=False)
 HIVE = Hive(
     version="0.1.0",
     rehearsal=True,
@@ -56,6 +60,7 @@ HIVE = Hive(
     credential="none",
     driver="bubblewrap",
     started_at=NOW,
+    park=None,
 )
 AGENT = AgentRow(
     name="alice",
@@ -71,6 +76,19 @@ AGENT = AgentRow(
     spawned_at=NOW - timedelta(days=2),
     commit="c" * 40,
     config_error="",
+    park=None,
+    chosen_model="",
+    context_tokens=82_000,
+    context_limit=200_000,
+    session_usd=0.42,
+    day_tokens=1_200_000,
+    day_usd=3.1,
+    day_unpriced=False,
+    budget_tokens=5_000_000,
+    budget_usd=None,
+    login="own",
+    login_account="operator@example.test",
+    login_expires_at=NOW + timedelta(days=20),
 )
 KEPT = KeptState(
     name="gone",
@@ -282,6 +300,12 @@ def default_answers() -> dict[str, Answer]:
         "POST /api/agents/alice/stop": answer_with(None, 204),
         "POST /api/agents/alice/restart": answer_with(None, 204),
         "POST /api/agents/alice/cancel": answer_with(CancelResult(cancelled=True)),
+        "POST /api/agents/alice/pause": answer_with(PARK),
+        "POST /api/agents/alice/resume": answer_with(None, 204),
+        "POST /api/agents/alice/compact": answer_with(Accepted(accepted=True)),
+        "POST /api/pause": answer_with(PARK.model_copy(update={"hive": True})),
+        "POST /api/resume": answer_with(None, 204),
+        "POST /api/model/alice": answer_with(None, 204),
         "DELETE /api/agents/alice": answer_with(None, 204),
         "GET /api/kept": answer_with([KEPT]),
         "DELETE /api/kept/gone": answer_with(None, 204),
@@ -337,7 +361,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(reply)
 
-    do_GET = do_POST = do_DELETE = _answer  # noqa: N815
+    do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Says nothing: the default writes to standard error, and looks for an address that unix sockets lack."""

@@ -26,7 +26,7 @@ from file_containers import FileDriver
 from hyperhive.core.errors import HiveError
 from hyperhive.core.names import MANAGER, container_name
 from hyperhive.core.paths import Roots
-from hyperhive.host import folders, lifecycle
+from hyperhive.host import folders
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.configs import configs, repository
 from hyperhive.host.container_spec import HarnessSettings
@@ -234,7 +234,7 @@ class Served:
         return restless
 
     async def _list_restless(self) -> list[str]:
-        tasks: Any = self._parts.lifecycle._tasks  # pyright: ignore[reportPrivateUsage]
+        at_work_behind = self._parts.background.count()
         at_work, untagged, records = await self._parts.store.read(
             lambda view: (
                 view.list("list_approvals_at_work"),
@@ -244,7 +244,7 @@ class Served:
         )
         restless = [f"approval {row['id']} is {row['status']}" for row in at_work]
         restless += [f"approval {row['id']} is not tagged" for row in untagged]
-        restless += [f"the lifecycle has {len(tasks)} things to do" for _ in range(bool(tasks))]
+        restless += [f"{at_work_behind} things are done in the background" for _ in range(bool(at_work_behind))]
         for record in records:
             seen = (await self._driver.observe(container_name(record.name))).state
             wanted = record.desired is Desired.RUNNING and not record.failure
@@ -265,9 +265,6 @@ def _serve_and_exit(connection: Connection, other_end: Connection, roots: Roots,
     sys.stderr = log.open("a", buffering=1)
     logging.getLogger().handlers.clear()
     configure_log()
-    lifecycle.CONNECT_TIMEOUT_S = CONNECT_TIMEOUT_S
-    lifecycle.LOOK_EVERY_S = 0.02
-    lifecycle.plan_retry_s = _retry_soon
     doors = Doors(crash_at)
     doors.watch()
     try:
@@ -289,6 +286,8 @@ async def _serve(connection: Connection, roots: Roots, doors: Doors) -> None:
     await driver.prepare()
     async with contextlib.AsyncExitStack() as stack:
         parts = build_parts(roots, driver, HarnessSettings("none", 60.0), "http://localhost:9", None, stack)
+        pace = parts.lifecycle.pace
+        pace.connect_timeout_s, pace.look_every_s, pace.retry_s = CONNECT_TIMEOUT_S, 0.02, _retry_soon
         await parts.prepare()
         await parts.store.write(lambda tx: _ensure_manager(tx, parts.agents.first_uid))
         await parts.reconcile()

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -126,6 +127,9 @@ class Rig:
                 "HIVE_SOCKETS": str(self.sockets),
                 "HIVE_STATE": str(self.state),
                 "HIVE_GENERATION": str(generation),
+                # Free ones: these harnesses share the machine's loopback.
+                "HIVE_EGRESS_PORT": "0",
+                "HIVE_MODEL_PORT": "0",
             } | environment,
         )  # fmt: skip
 
@@ -166,6 +170,13 @@ class Rig:
         """As `set_config`, but the harness gets it only with its next hello."""
         await self.tell_peer({"config": make_config(**fields), "quietly": True})
 
+    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """The harness's answer to a request of the daemon, or why it refused."""
+        return await self.tell_peer({"ask": method, "params": params})
+
+    async def set_park(self, park: dict[str, Any] | None) -> None:
+        await self.tell_peer({"park": park})
+
     async def decide(self, decision: str, reason: str = "") -> None:
         await self.tell_peer({"decide": decision, "reason": reason})
 
@@ -192,6 +203,18 @@ class Rig:
 
     async def turns_ended(self, count: int) -> list[dict[str, Any]]:
         return await eventually(lambda: ended if len(ended := self.events("turn.ended")) >= count else None)
+
+    def save_meta(self, key: str, value: str) -> None:
+        """Writes what the harness keeps; while it does not run."""
+        database = sqlite3.connect(self.state / "hyperhive-events.sqlite")
+        with contextlib.closing(database), database:
+            database.execute("insert or replace into meta (key, value) values (?, ?)", (key, value))
+
+    def parks(self) -> list[dict[str, Any]]:
+        return self.calls("park")
+
+    def notices(self) -> list[str]:
+        return [event["text"] for event in self.events("notice")]
 
     def states(self) -> list[str]:
         return [call["state"] for call in self.calls("turn.state")]

@@ -1,13 +1,14 @@
 """A stand-in for the daemon's end of one agent link, as a program that can be killed and started again.
 
-    python link_peer.py SOCKET STATE_FILE [--manager] [--conflict] [--permission-wait SECONDS]
+    python link_peer.py SOCKET STATE_FILE [--manager] [--conflict] [--permission-wait SECONDS] [--notes DECISION]
 
 Everything it knows is in STATE_FILE, replaced whole before any answer leaves: messages, events, config, permissions,
 and the log of all requests. It reads commands from standard input, one JSON object a line, and answers each with a
 line on standard output: {"put": {"sender": …, "body": …}} queues a message, {"cancel": true} asks the harness to cancel
 its turn, {"raw": "base64"} writes bytes to it as they are, {"drop": true} closes the connection, {"config": …} is the
 config of each hello from then on and, unless "quietly" is true beside it, sent at once, {"decide": …, "reason": …}
-answers the oldest open question about a permission.
+answers the oldest open question about a permission, {"ask": method, "params": …} asks the harness anything, {"park": …}
+is the park from then on, which the harness is told of: null for none. While there is one no message is leased.
 """
 
 import argparse
@@ -39,6 +40,8 @@ CONFIG: dict[str, Any] = {
     "model": "",
     "prompt": "",
     "warm_s": None,
+    "compact_at": 0.75,
+    "notes_limit": 0,
     "policy": {
         "allowed_recipients": [],
         "allowed_tools": [],
@@ -56,7 +59,7 @@ class PeerState:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.data: dict[str, Any] = {
-            "messages": [], "events": [], "log": [], "sent": {}, "config": CONFIG, "permissions": {},
+            "messages": [], "events": [], "log": [], "sent": {}, "config": CONFIG, "permissions": {}, "park": None,
         }  # fmt: skip
         if path.exists():
             self.data = json.loads(path.read_text())
@@ -88,6 +91,11 @@ class PeerState:
         self.arrived.set()
         return number
 
+    def set_park(self, park: dict[str, Any] | None) -> None:
+        self.data["park"] = park
+        self.save()
+        self.arrived.set()
+
     def decide(self, decision: str, reason: str) -> int:
         question = next(entry for entry in self.data["permissions"].values() if not entry["decision"])
         question |= {"decision": decision, "reason": reason}
@@ -96,6 +104,9 @@ class PeerState:
         return question["id"]
 
     def queued(self) -> list[dict[str, Any]]:
+        """What may be leased now."""
+        if self.data["park"] is not None:
+            return []
         return [message for message in self.data["messages"] if message["state"] == "queued"]
 
 
@@ -136,6 +147,9 @@ class PeerConnection:
                 return self._append(params["events"])
             case agent_link.TURN_STATE:
                 pass
+            case agent_link.PARK:
+                self._state.set_park({**params, "since": datetime.now(UTC).isoformat()})
+                return state["park"]
             case _:
                 return await self._serve_tool(method, params)
         return {}
@@ -147,6 +161,8 @@ class PeerConnection:
                 return {"id": 1000 + list(self._state.data["sent"].values()).index(sent)}
             case agent_link.ASK_PERMISSION:
                 return await self._ask_permission(params)
+            case agent_link.NOTES_COMPACTED:
+                return {"decision": self._options.notes}
             case agent_link.START:
                 raise NotFoundError("there is no agent 'bob'", "list_agents shows who there is")
             case _:
@@ -164,6 +180,7 @@ class PeerConnection:
             "manager": self._options.manager,
             "events_stored_seq": events[-1]["seq"] if events else 0,
             "config": self._state.data["config"],
+            "park": self._state.data["park"],
         }
 
     async def _recv(self, params: dict[str, Any]) -> Any:
@@ -250,13 +267,22 @@ class Peer:
             self._state.save()
             if command.get("quietly"):
                 return {}
-        connection = self._connection
-        if connection is None:
+        if "park" in command:
+            self._state.set_park(command["park"])
+            command = {"ask": agent_link.SET_PARK, "params": {"park": command["park"]}}
+        if self._connection is None:
             return {"error": "nobody is connected"}
+        return await self._pass_on(self._connection, command)
+
+    async def _pass_on(self, connection: PeerConnection, command: dict[str, Any]) -> dict[str, Any]:
+        """Does to the harness what was asked for, and returns what it says to it."""
         if "raw" in command:
             connection.writer.write(base64.b64decode(command["raw"]))
         elif "drop" in command:
             connection.writer.close()
+        elif "ask" in command:
+            answer = await self._ask_harness(connection, command["ask"], command["params"])
+            return {"refused": str(answer.error)} if answer.error else {"answer": answer.result}
         elif "config" in command:
             answer = await self._ask_harness(connection, agent_link.SET_CONFIG, {"config": command["config"]})
             return {"refused": str(answer.error)} if answer.error else {"taken": answer.result}
@@ -281,6 +307,7 @@ def main() -> None:
     parser.add_argument("--manager", action="store_true")
     parser.add_argument("--conflict", action="store_true")
     parser.add_argument("--permission-wait", type=float, default=60.0)
+    parser.add_argument("--notes", default="apply", help="What is decided about rewritten notes.")
     asyncio.run(Peer(parser.parse_args()).run())
 
 

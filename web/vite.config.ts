@@ -14,5 +14,7 @@ export default defineConfig({
   test: {
     environment: "happy-dom",
     include: ["src/**/*.test.{ts,tsx}"],
+    // Far more than any of them takes, for a machine that is busy with others.
+    testTimeout: 30_000,
   },
 });

@@ -79,5 +79,5 @@ def test_a_model_that_another_one_holds_is_known_to_the_pages() -> None:
 
 def test_the_pages_know_every_event_and_no_other() -> None:
     source = "".join(path.read_text() for path in WEB.rglob("*.ts") if not path.name.endswith(".test.ts"))
-    named = set(re.findall(r'"((?:message|approval|question|agent|draft)\.[a-z]+)"', source))
+    named = set(re.findall(r'"((?:message|approval|question|agent|draft|budget|reminder|notes)\.[a-z_]+)"', source))
     assert named <= {event.value for event in EventName}

@@ -70,6 +70,12 @@ def say_it_is_gone(driver: Driver) -> Driver:
     return Lies(driver, claim=Observation(ContainerState.STOPPED))
 
 
+def say_nothing_of_causes(driver: Driver) -> Driver:
+    return Lies(
+        driver, claim=Observation(ContainerState.EXITED, exit_code=42, reason="its command ended with status 42")
+    )
+
+
 def die_at_start(driver: Driver) -> Driver:
     return DiesAtStart(driver)
 
@@ -99,6 +105,8 @@ def be_slow(driver: Driver) -> Driver:
         ("exec_returns_status_and_output", die_at_start),
         ("a_container_goes_through_all_its_states", say_it_runs),
         ("a_container_goes_through_all_its_states", say_it_is_gone),
+        ("what_has_ended_tells_why", say_nothing_of_causes),
+        ("what_has_ended_tells_why", leave_running),
         ("nothing_of_a_container_outlives_its_stop", leave_running),
         ("destroying_keeps_the_mounted_folders", leave_running),
         ("another_daemon_tells_exited_from_stopped", leave_running),

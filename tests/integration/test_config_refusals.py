@@ -196,12 +196,11 @@ BAD_CONFIGS = {
     },
     'environment = { "A=B" = "x" }': "A=B",
     'environment = { A = "x\\u0000y" }': "U+0000",
-    "budget = { usd_per_day = 1 }": "budget",
     "limits = { memory = '1G' }": "limits",
-    "network = { allow = ['example.org'] }": "network.allow",
+    "network = { allow = ['https://example.org'] }": "network.allow",
+    "network = { allow = ['example.org:8443'] }": "network.allow",
     "network = { mode = 'host' }": "network.mode",
-    "hibernate_s = 60": "hibernate_s",
-    "schedule = [{ cron = '0 9 * * *', message = 'x' }]": "schedule",
+    "schedule = [{ cron = '0 9 31 2 *', message = 'x' }]": "never comes",
 }
 
 

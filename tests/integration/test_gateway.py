@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ def hive_with(upstream: str, environment: dict[str, str]) -> Generator[HiveProce
     with tempfile.TemporaryDirectory(prefix="hive-") as folder:
         hive = HiveProcess(Path(folder) / "data", ("--upstream", upstream), OWN | environment).start()
         try:
+            # Its sockets are replaced when its container starts.
+            hive.wait_state("manager", "idle", "needs_login", "parked")
             yield hive
         finally:
             end_hive(hive)
@@ -142,6 +145,32 @@ def test_a_stream_that_breaks_off_looks_broken(upstream: str) -> None:
             response = client.send(request, stream=True)
             for _ in response.iter_raw():
                 pass
+
+
+def leave_unanswered(hive: HiveProcess, upstream: str, text: str, **fields: Any) -> None:
+    """Asks for an answer that the service begins in an hour, and hangs up once it has the request."""
+    with model_client(hive) as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/messages", json=ask(f"{text}\n%% sleep 3600", **fields), timeout=1)
+    assert received(upstream, f"{text}\n%% sleep 3600")
+
+
+def test_a_stream_nobody_waits_for_is_given_up_and_charged(upstream: str) -> None:
+    with hive_with(upstream, {"ANTHROPIC_API_KEY": KEY}) as hive:
+        leave_unanswered(hive, upstream, "too slow", stream=True)
+        (row,) = wait_for(lambda: recorded(hive), "the request to be recorded", 15, hive)
+        assert row["status"] == 0
+        assert row["charged_tokens"] > 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_hive_ends_at_once_and_records_what_was_on_its_way(upstream: str, stream: bool) -> None:
+    with hive_with(upstream, {"ANTHROPIC_API_KEY": KEY}) as hive:
+        leave_unanswered(hive, upstream, f"on its way {stream}", stream=stream)
+        began_s = time.monotonic()
+        assert hive.stop() == 0
+        assert time.monotonic() - began_s < 15
+        (row,) = recorded(hive)
+        assert (row["status"], row["charged_tokens"] > 0) == (0, True)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])

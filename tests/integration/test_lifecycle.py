@@ -5,109 +5,19 @@ the real harness.
 """
 
 import asyncio
-import contextlib
-import tempfile
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from hyperhive.core.events import Event, EventName
-from hyperhive.core.names import MANAGER
-from hyperhive.core.paths import Roots
-from hyperhive.host.agent_records import insert_agent
-from hyperhive.host.agents import Agents
-from hyperhive.host.container_spec import HarnessSettings
-from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.core.events import EventName
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Driver, DriverError, Observation
-from hyperhive.host.parts import build_parts
-from hyperhive.host.store.rows import Desired
-from hyperhive.testing.bad_drivers import DiesAtStart, DiesLater, Faithful, LeavesRunning, Lies, NeverStarts, Slow, kill
+from hyperhive.testing.bad_drivers import DiesAtStart, DiesLater, LeavesRunning, Lies, NeverStarts, Slow, kill
 from hyperhive.wire.operator import AgentRow
-
-T = TypeVar("T")
-Wrap = Callable[[Driver], Driver]
-BadDriver = Faithful[ContainerSpec, Observation]
+from lifecycle_rig import BadDriver, open_hive, wait_for
 
 RUNNING = Observation(ContainerState.RUNNING, pid=1)
 STOPPED = Observation(ContainerState.STOPPED)
 # What a state word claims about the harness: none of them may be shown without one.
 AWAKE = {"idle", "thinking", "compacting", "parked", "needs_login"}
-# Nobody listens there; an idle harness asks for nothing.
-UPSTREAM = "http://127.0.0.1:9"
-
-
-@dataclass
-class Hive:
-    """What `host.app` assembles, without the dashboard, on a driver of the test's."""
-
-    agents: Agents
-    honest: BubblewrapDriver
-    driver: Driver
-    events: list[Event] = field(default_factory=list[Event])
-
-    async def row(self, name: str = "alice") -> AgentRow:
-        return next(row for row in await self.agents.rows() if row.name == name)
-
-    async def wait_row(self, is_so: Callable[[AgentRow], bool], timeout_s: float = 20) -> AgentRow:
-        async def seen() -> AgentRow | None:
-            row = await self.row()
-            return row if is_so(row) else None
-
-        return await wait_for(seen, timeout_s, self)
-
-    async def wait_state(self, *states: str, timeout_s: float = 20) -> AgentRow:
-        return await self.wait_row(lambda row: row.state in states, timeout_s)
-
-    def list_events(self, *names: EventName) -> list[Event]:
-        return [event for event in self.events if event.agent == "alice" and event.name in names]
-
-    async def wait_event(self, name: EventName, count: int = 1, timeout_s: float = 20) -> Event:
-        async def seen() -> Event | None:
-            found = self.list_events(name)
-            return found[count - 1] if len(found) >= count else None
-
-        return await wait_for(seen, timeout_s, self)
-
-
-async def wait_for(seen: Callable[[], Awaitable[T | None]], timeout_s: float, hive: Hive) -> T:
-    deadline = time.monotonic() + timeout_s
-    while (found := await seen()) is None:
-        assert time.monotonic() < deadline, (await hive.row(), hive.events)
-        await asyncio.sleep(0.02)
-    return found
-
-
-@contextlib.asynccontextmanager
-async def open_hive(wrap: Wrap) -> AsyncGenerator[Hive]:
-    """A hive whose watch goes on; it has a manager, which nobody starts."""
-    async with contextlib.AsyncExitStack() as stack:
-        # Short: the path of a socket has at most 107 characters.
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hive-")))
-        roots = Roots(folder / "data", folder / "run")
-        roots.data.mkdir()
-        roots.run.mkdir()
-        honest = BubblewrapDriver(roots.containers_folder)
-        driver = wrap(honest)
-        await driver.prepare()
-
-        parts = build_parts(roots, driver, HarnessSettings("api_key", warm_s=0), UPSTREAM, None, stack)
-        await parts.prepare()
-        stack.push_async_callback(honest.destroy, "alice")
-        hive = Hive(parts.agents, honest, driver)
-        parts.feed.listen(hive.events.append)
-        await parts.store.write(lambda tx: insert_agent(tx, MANAGER, parts.agents.first_uid))
-        await parts.store.write(lambda tx: tx.list("set_desired", name=MANAGER, desired=Desired.STOPPED))
-        watch = asyncio.create_task(parts.lifecycle.watch_forever())
-        try:
-            yield hive
-            assert not watch.done(), "the watch over the containers has ended"
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
 
 
 class Liar(Lies[ContainerSpec, Observation]):

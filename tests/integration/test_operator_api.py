@@ -13,6 +13,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/messages": {"to": "manager", "body": "I am the operator"},
     "/api/agent-config/manager/revert": {"to": 0},
     "/api/agent-config/manager/check": {"tool": "Bash"},
+    "/api/notes/manager/restore": {"commit": "a" * 40},
+    "/api/model/manager": {"model": "claude-x"},
 }
 
 
@@ -149,6 +151,11 @@ def test_a_bad_agent_name_is_refused_wherever_one_is_taken(shared_hive: HiveProc
         ("POST", "/api/agents", {"name": name}),
         ("POST", "/api/messages", {"to": name if name != "operator" else "", "body": "hello"}),
         *[("POST", f"/api/agents/{name}/{act}", {}) for act in ("start", "stop", "restart", "cancel")],
+        # A client takes `..` out of a path by itself, and what is left of these two is the whole hive's.
+        *[("POST", f"/api/agents/{name}/{act}", {}) for act in ("pause", "resume") if name != ".."],
+        ("POST", f"/api/agents/{name}/compact", {}),
+        ("POST", f"/api/model/{name}", {"model": "claude-x"}),
+        ("POST", f"/api/agents/{name}/grant", {}),
         ("DELETE", f"/api/agents/{name}", None),
         ("DELETE", f"/api/kept/{name}", None),
         ("POST", f"/api/kept/{name}/revive", {}),
@@ -157,6 +164,9 @@ def test_a_bad_agent_name_is_refused_wherever_one_is_taken(shared_hive: HiveProc
         ("GET", f"/api/agent-config/{name}/history", None),
         ("POST", f"/api/agent-config/{name}/revert", {"to": 0}),
         ("POST", f"/api/agent-config/{name}/check", {"tool": "Read"}),
+        ("GET", f"/api/notes/{name}", None),
+        ("GET", f"/api/notes/{name}/{'a' * 40}", None),
+        ("POST", f"/api/notes/{name}/restore", {"commit": "a" * 40}),
         ("GET", f"/api/agents/{name}/transcript", None),
         ("GET", f"/api/journal/{name}", None),
         ("GET", f"/api/stream?agent={name}", None),

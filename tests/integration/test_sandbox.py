@@ -19,6 +19,7 @@ import with_session_key
 from hive_process import HiveProcess, end_hive, wait_for
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
 from hyperhive.system.process import Completed
+from hyperhive.wire.agent_link import EGRESS_PORT
 
 # Never written in one piece where an agent could see it, or a search would find itself.
 KEY = "-".join(("sk-ant-api03", "canary", f"{os.getpid():06}"))
@@ -98,7 +99,9 @@ def list_host_addresses() -> list[str]:
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_there_is_no_network_but_a_loopback_where_nobody_listens(swarm: HiveProcess, upstream: str, agent: str) -> None:
+def test_there_is_no_network_but_a_loopback_with_the_port_of_the_proxy(
+    swarm: HiveProcess, upstream: str, agent: str
+) -> None:
     interfaces = "import socket; print(*(name for _, name in socket.if_nameindex()))"
     assert try_inside(swarm, agent, interfaces) == "lo"
     assert try_inside(swarm, agent, "print(len(open('/proc/net/route').readlines()))") == "1"
@@ -111,6 +114,8 @@ def test_there_is_no_network_but_a_loopback_where_nobody_listens(swarm: HiveProc
     found = json.loads(try_inside(swarm, agent, CONNECT, json.dumps([*loopback, *away])))
     assert len(found) == len({*loopback, *away})
     assert {found[f"{host} {port}"] for _, _, host, port in loopback} == {"ECONNREFUSED"}
+    proxy = [(inet, tcp, "127.0.0.1", EGRESS_PORT)]
+    assert json.loads(try_inside(swarm, agent, CONNECT, json.dumps(proxy))) == {f"127.0.0.1 {EGRESS_PORT}": "done"}
     assert set(found.values()) <= {"ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "EACCES", "EAFNOSUPPORT"}
 
 
@@ -147,9 +152,10 @@ print(json.dumps(answers))
 """
 
 
-def test_the_only_sockets_from_outside_are_the_two_of_the_agent(swarm: HiveProcess) -> None:
+def test_the_only_sockets_from_outside_are_the_three_of_the_agent(swarm: HiveProcess) -> None:
     for agent in AGENTS:
-        assert {path.name for path in (swarm.run / "agents" / agent).iterdir()} == {"hive.sock", "model.sock"}
+        sockets = {path.name for path in (swarm.run / "agents" / agent).iterdir()}
+        assert sockets == {"hive.sock", "model.sock", "egress.sock"}
         inside = ask(swarm, agent, "sh", "-c", "find / -xdev -type s 2>/dev/null; find /tmp /state /home /dev -type s")
         # claude has some for itself.
         assert all(path.startswith("/tmp/cc-socks/") for path in inside.split()), inside
@@ -170,11 +176,15 @@ def test_no_operator_endpoint_answers_on_a_socket_of_the_agent(swarm: HiveProces
         target = path if number % 2 else f"http://{host}{path}"
         head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Length: 2\r\n\r\n{{}}"
         requests += [("/run/hive/model.sock", head), ("/run/hive/hive.sock", head + "\n")]
+    requests += [("/run/hive/egress.sock", head) for path, head in requests if path.endswith("model.sock")]
+    requests.append(("/run/hive/egress.sock", f"CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
     requests.append(("/run/hive/model.sock", f"CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
     before = state_of(swarm)
     answers = json.loads(try_inside(swarm, "alice", HTTP, json.dumps(requests)))
     for (path, request), answer in zip(requests, answers, strict=True):
-        if path.endswith("model.sock"):
+        if path.endswith("egress.sock"):
+            assert answer.split(" ")[1] in {"403", "405"}, (request, answer)
+        elif path.endswith("model.sock"):
             assert answer.split(" ")[1] in {"400", "404", "405"}, (request, answer)
         else:
             assert {json.loads(line)["error"]["code"] for line in answer.splitlines()} <= {-32700, -32600}, (

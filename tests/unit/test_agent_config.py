@@ -135,6 +135,7 @@ REFUSED = [
     ("schedule = [{cron = '* * * foo *', message = 'a'}]", "'foo' is not a month (only the parser)"),
     ("schedule = [{cron = '* * * * fri-mon', message = 'a'}]", "is not a weekday (only the parser)"),
     ("schedule = [{cron = '*/0 * * * *', message = 'a'}]", "is not a minute (only the parser)"),
+    ("schedule = [{cron = '0 0 30-31 2 *', message = 'a'}]", "'0 0 30-31 2 *' never comes (only the parser)"),
     ("schedule = [{cron = '* * * * *', message = ''}]", "schedule[0].message: is empty"),
     ("schedule = [{cron = '* * * * *'}]", "schedule[0].message: is missing"),
     ("schedule = [{cron='* * * * *',message='a'},{cron='* * * * *',message='a'}]", "schedule: has an entry twice"),

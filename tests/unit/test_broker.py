@@ -12,6 +12,7 @@ from hyperhive.core.policy import Policy
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.broker import Broker
 from hyperhive.host.feed import Feed
+from hyperhive.host.hibernation_records import mark_hibernated, mark_woken
 from hyperhive.host.store.store import Store
 
 
@@ -24,7 +25,7 @@ async def get_policy(name: str) -> Policy:
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     feed = Feed()
     store = Store(tmp_path / "hive.sqlite", "hive", feed.publish_events)
-    broker = Broker(store, get_policy)
+    broker = Broker(store, get_policy, lambda _: None)
     feed.listen(broker.on_event)
     for name in ("alice", "bob", "carol", "manager"):
         await store.write(lambda tx, name=name: insert_agent(tx, name, None))
@@ -51,6 +52,29 @@ async def test_a_wait_ends_with_the_message(broker: Broker) -> None:
     async with asyncio.timeout(5):
         messages, _ = await waiting
     assert [message.body for message in messages] == ["hello"]
+
+
+async def test_what_comes_while_its_container_is_being_stopped_is_not_handed_to_that_one(tmp_path: Path) -> None:
+    feed = Feed()
+    store = Store(tmp_path / "hive.sqlite", "hive", feed.publish_events)
+    broker = Broker(store, get_policy, lambda _: None)
+    feed.listen(broker.on_event)
+    for name in ("alice", "bob"):
+        await store.write(lambda tx, name=name: insert_agent(tx, name, None))
+    waiting = asyncio.ensure_future(broker.recv("bob", 1, 10, 30))
+    await asyncio.sleep(0)
+    assert await store.write(lambda tx: mark_hibernated(tx, "bob", 0))
+    await broker.send("alice", "bob", "hello")
+    assert await broker.recv("bob", 1, 10, 0) == ([], 0)
+    [message] = await broker.list_messages("bob", 99, 9)
+    assert message.state is MessageState.QUEUED and not waiting.done()
+    # What was not stopped after all gets it at once.
+    await store.write(lambda tx: mark_woken(tx, "bob"))
+    async with asyncio.timeout(5):
+        messages, _ = await waiting
+    assert [message.body for message in messages] == ["hello"]
+    assert messages[0].deliveries == 1
+    store.close()
 
 
 async def test_looking_without_a_wait_returns_at_once(broker: Broker) -> None:

@@ -11,7 +11,10 @@ import pytest
 
 from cli_process import asked, call
 from fake_hive import (
+    AGENT,
     APPROVAL,
+    HIVE,
+    PARK,
     QUESTION,
     FakeHive,
     Received,
@@ -110,6 +113,11 @@ async def test_url_prints_the_link_alone(hive: FakeHive) -> None:
         (["stop", "alice"], "POST /api/agents/alice/stop", {}),
         (["restart", "alice"], "POST /api/agents/alice/restart", {}),
         (["cancel", "alice"], "POST /api/agents/alice/cancel", {}),
+        (["pause", "alice", "--reason", "lunch"], "POST /api/agents/alice/pause", {"reason": "lunch"}),
+        (["pause"], "POST /api/pause", {"reason": ""}),
+        (["resume", "alice"], "POST /api/agents/alice/resume", {}),
+        (["resume"], "POST /api/resume", {}),
+        (["compact", "alice"], "POST /api/agents/alice/compact", {}),
         (["destroy", "alice"], "DELETE /api/agents/alice?purge=false", None),
         (["destroy", "--purge", "alice"], "DELETE /api/agents/alice?purge=true", None),
         (["approve", "3"], "POST /api/approvals/3/approve", {}),
@@ -130,6 +138,38 @@ async def test_an_order_is_one_request(
     assert done.stdout
     assert asked(hive) == [request_line]
     assert hive.received[0].body == body
+
+
+@pytest.mark.parametrize(("arg", "model"), [("claude-x", "claude-x"), ("--default", "")])
+async def test_a_model_is_chosen_and_then_shown(hive: FakeHive, arg: str, model: str) -> None:
+    chosen = AGENT.model_copy(update={"chosen_model": model})
+    hive.answers["GET /api/agents"] = answer_with([chosen])
+    done = await call(hive.data, "model", "alice", arg)
+    assert done.status == 0, done.error_text
+    assert asked(hive) == ["POST /api/model/alice", "GET /api/agents"]
+    assert hive.received[0].body == {"model": model}
+    assert (model or "that of its config") in done.stdout.decode()
+
+
+async def test_without_a_model_the_one_in_force_is_shown(hive: FakeHive) -> None:
+    shown = json.loads((await call(hive.data, "model", "alice", "--json")).stdout)
+    assert shown == {"name": "alice", "model": "claude-test", "chosen_model": ""}
+    assert asked(hive) == ["GET /api/agents"]
+    assert (await call(hive.data, "model", "nobody")).status == 1
+    assert (await call(hive.data, "model", "alice", " ")).status == 1
+
+
+async def test_status_tells_why_the_whole_hive_stands_still(hive: FakeHive) -> None:
+    assert b"parked" not in (await call(hive.data, "status")).stdout
+    hive.answers["GET /api/hive"] = answer_with(HIVE.model_copy(update={"park": PARK}))
+    assert b"parked     paused: by the operator" in (await call(hive.data, "status")).stdout
+
+
+async def test_a_resume_that_leaves_a_spent_budget_is_no_success(hive: FakeHive) -> None:
+    hive.answers["POST /api/agents/alice/resume"] = refuse_with(ConflictError("the budget is spent", "grant more"), 409)
+    done = await call(hive.data, "resume", "alice")
+    assert (done.status, done.stdout) == (1, b"")
+    assert b"grant more" in done.stderr
 
 
 async def test_spawn_and_send_print_what_was_made(hive: FakeHive) -> None:
@@ -222,7 +262,20 @@ async def test_destroying_nobody_is_refused_without_purging(hive: FakeHive) -> N
     assert asked(hive) == ["DELETE /api/agents/gone?purge=false"]
 
 
-NAMED = ["spawn", "start", "stop", "restart", "cancel", "destroy", "logs", "send"]
+NAMED = [
+    "spawn",
+    "start",
+    "stop",
+    "restart",
+    "cancel",
+    "destroy",
+    "logs",
+    "send",
+    "pause",
+    "resume",
+    "model",
+    "compact",
+]
 
 
 @pytest.mark.parametrize(
@@ -274,6 +327,8 @@ async def test_an_empty_answer_is_refused(hive: FakeHive) -> None:
         ["send"],
         ["ps", "--bad"],
         ["up", "--port", "x"],
+        ["model"],
+        ["model", "alice", "claude-x", "--default"],
     ],
 )
 async def test_wrong_use_exits_2(tmp_path: Path, args: list[str]) -> None:
@@ -285,6 +340,8 @@ COMMANDS = [
     ["send", "alice", "hi"],
     ["ps"],
     ["ps", "--json"],
+    ["pause"],
+    ["resume"],
     ["status"],
     ["inbox"],
     ["ack", "1"],

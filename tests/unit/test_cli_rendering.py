@@ -67,6 +67,31 @@ def test_agents_are_shown_with_state_age_and_model() -> None:
     assert line.split() == ["alice", "idle", "5", "min", "2", "7", "claude-test", "cccccccc"]
 
 
+def test_what_parks_an_agent_is_shown_with_how_long_it_lasts_and_what_it_says_forges_no_line() -> None:
+    until = (NOW + timedelta(minutes=12, seconds=30)).isoformat()
+    limit = {"kind": "limit", "until": until, "reason": "five_hour\n\x1b[2J"}
+    shown = render_agents([row(AGENT, state="parked", park=limit | {"hive": True})], SCREEN)
+    assert shown.splitlines()[1].endswith("usage limit, the whole hive, 12 min left: five_hour \\x1b[2J")
+    paused = {"kind": "paused", "until": None, "reason": "lunch", "hive": False}
+    assert render_agents([row(AGENT, state="stopped", park=paused)], SCREEN).endswith("paused: lunch")
+
+
+def test_the_summary_says_what_agents_need_that_are_parked_and_that_a_pause_needs_nobody() -> None:
+    park = {"kind": "budget", "until": None, "reason": "12 of 10 tokens", "hive": True}
+    summary = {
+        **row(HIVE, park=park),
+        "data": "/d",
+        "agents": {"parked": 3},
+        "parked_agents": {"login": 1, "failing": 2, "paused": 4},
+        "pending_approvals": 0,
+        "open_questions": 0,
+    }
+    assert render_summary(summary, SCREEN).splitlines()[-1] == (
+        "needs you  1 to log in (hive login NAME), 2 that keep failing (hive logs NAME, hive resume NAME),"
+        " more to spend for the whole hive (hive grant)"
+    )
+
+
 def test_a_field_that_is_missing_is_shown_as_unknown() -> None:
     assert render_agents([{"name": "alice"}], SCREEN).splitlines()[1].split()[:3] == ["alice", "?", "?"]
 
@@ -79,7 +104,15 @@ def test_every_field_that_is_shown_is_one_of_the_api() -> None:
         render_approvals([Request(row(APPROVAL)), Request(row(APPLY), row(REVIEW))], SCREEN),
         render_inbox([row(MESSAGE)], SCREEN),
         render_summary(
-            {**row(HIVE), "data": "/d", "agents": {"idle": 1}, "pending_approvals": 1, "open_questions": 1}, SCREEN
+            {
+                **row(HIVE),
+                "data": "/d",
+                "agents": {"idle": 1},
+                "parked_agents": {},
+                "pending_approvals": 1,
+                "open_questions": 1,
+            },
+            SCREEN,
         ),
     ]
     assert not [text for text in shown if "?" in text]
@@ -142,6 +175,14 @@ def test_a_permission_says_that_silence_denies_it() -> None:
     head, _, *options = render_questions([row(PERMISSION)], SCREEN).splitlines()
     assert head == "#6 alice asks for permission, 2 min ago; denied if nobody answers within 10 min"
     assert [line.strip() for line in options] == ["[1] allow once", "[2] allow for 30 minutes", "[3] deny"]
+
+
+def test_a_question_about_notes_says_what_it_is_and_that_silence_keeps_them() -> None:
+    notes = row(QUESTION, kind="notes", options=["apply", "keep the old"])
+    head = render_questions([notes], SCREEN).splitlines()[0]
+    assert head == (
+        "#5 a rewrite of the notes of alice, 2 min ago; the notes stay as they are if nobody answers within 1 d"
+    )
 
 
 def test_a_question_that_ended_has_no_deadline() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from config_rig import ConfigRig, open_config_rig
 from hyperhive.core.approvals import ApprovalStatus
+from hyperhive.core.egress import ACCOUNT_HOSTS
 from hyperhive.core.errors import InvalidInputError, NotFoundError
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots
+from hyperhive.core.policy import Verdict
 from hyperhive.host.agent_records import insert_agent, save_deployed
 from hyperhive.host.config_views import TEXT_LIMIT_BYTES
 from hyperhive.host.container_spec import HarnessSettings, plan_container
@@ -207,6 +209,21 @@ def test_without_rules_anything_goes_but_the_network() -> None:
     assert rows["message", "any other agent"] == "allow"
     assert rows["reach", "any other host"] == "deny"
     assert rows["read", "files of other agents"] == "deny"
+
+
+def test_what_can_be_reached_is_what_the_proxy_lets_through() -> None:
+    allow = "network.allow = ['example.org', '*.example.org', '127.1', '127.0.0.1', '8.8.8.8']"
+    rows = powers(allow)
+    assert (rows["reach", "example.org"], rows["reach", "*.example.org"]) == ("allow", "allow")
+    assert [rows["reach", host] for host in ("127.1", "127.0.0.1", "8.8.8.8")] == ["deny", "deny", "allow"]
+    assert (rows["reach", "any other host"], rows["reach", "the model service"]) == ("deny", "allow")
+    closed = powers(f"{allow}\nnetwork.mode = 'none'")
+    assert (closed["reach", "example.org"], closed["reach", "any other host"]) == ("deny", "deny")
+    assert ("reach", ACCOUNT_HOSTS[0]) not in rows
+    own = list_powers(parse_agent_config(b"network.mode = 'none'"), "alice", account=True)
+    assert {row.subject: row.verdict for row in own if row.subject in ACCOUNT_HOSTS} == dict.fromkeys(
+        ACCOUNT_HOSTS, Verdict.ALLOW
+    )
 
 
 def test_each_rule_has_its_row_and_all_else_has_one() -> None:

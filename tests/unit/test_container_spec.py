@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from hyperhive.core.errors import InvalidInputError
+from hyperhive.core.login import PLACEHOLDER
 from hyperhive.core.paths import Roots
 from hyperhive.host.container_spec import HarnessSettings, plan_container
 from hyperhive.host.drivers.protocol import ContainerSpec
 from hyperhive.host.git_config import GIT_CONFIG_FILE, render_git_config, save_git_config
+from hyperhive.host.settings import check_ca_file
 from hyperhive.host.store.rows import AgentRecord, Desired
+from hyperhive.wire.agent_link import EGRESS_PORT, MODEL_PORT
 from proposal_rig import ENVIRONMENT, ManagerView, commit, git
 
 SETTINGS = HarnessSettings(credential="api_key", warm_s=300)
@@ -60,6 +64,17 @@ def test_a_config_adds_variables_but_never_replaces_ours(roots: Roots) -> None:
     }
     plain, changed = plan("manager", roots), plan("manager", roots, theirs)
     assert changed.environment == {**plain.environment, "EDITOR": "ed"}
+
+
+def test_what_is_not_the_model_or_the_container_itself_goes_through_the_proxy(roots: Roots) -> None:
+    theirs = {"HTTPS_PROXY": "http://evil.test", "no_proxy": "*", "NODE_USE_ENV_PROXY": "0"}
+    environment = plan("alice", roots, theirs).environment
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        assert environment[name] == f"http://127.0.0.1:{EGRESS_PORT}"
+    for name in ("NO_PROXY", "no_proxy"):
+        assert {"127.0.0.1", "localhost", "model.hive"} <= set(environment[name].split(","))
+    assert environment["NODE_USE_ENV_PROXY"] == "1"
+    assert not {"ALL_PROXY", "all_proxy"} & set(environment)
 
 
 def test_only_the_manager_has_an_identity_for_commits(roots: Roots) -> None:
@@ -147,3 +162,56 @@ def test_a_repo_that_is_not_named_stays_refused(foreign: Foreign) -> None:
     refusal = foreign.git("clone", "--quiet", str(foreign.view.applied / "alice"), "copy")
     assert refusal.returncode != 0
     assert b"dubious ownership" in refusal.stderr
+
+
+# -- the way to the model ----------------------------------------------------------------------------------
+
+
+def plan_with(roots: Roots, settings: HarnessSettings) -> ContainerSpec:
+    record = AgentRecord("alice", 1000, 3, Desired.RUNNING, "", datetime(2026, 1, 1, tzinfo=UTC), None)
+    return plan_container(record, roots, settings, config_folder=roots.versions_folder("alice"), environment={})
+
+
+def test_an_agent_with_a_login_of_its_own_reaches_the_model_by_a_port(roots: Roots) -> None:
+    environment = plan_with(roots, HarnessSettings(credential="none", warm_s=300)).environment
+    assert environment["ANTHROPIC_BASE_URL"] == f"http://127.0.0.1:{MODEL_PORT}"
+    assert environment["HIVE_MODEL_PORT"] == str(MODEL_PORT)
+    # With it claude would take no notice of its login.
+    assert "ANTHROPIC_UNIX_SOCKET" not in environment
+    assert "127.0.0.1" in environment["NO_PROXY"].split(",")
+
+
+@pytest.mark.parametrize(
+    ("credential", "variable", "other"),
+    [
+        ("api_key", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"),
+        ("token", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_API_KEY"),
+    ],
+)
+def test_with_a_credential_of_the_hives_a_container_has_a_placeholder_and_the_socket(
+    roots: Roots, credential: str, variable: str, other: str
+) -> None:
+    environment = plan_with(roots, HarnessSettings(credential=credential, warm_s=300)).environment
+    assert environment[variable] == PLACEHOLDER
+    assert environment["ANTHROPIC_UNIX_SOCKET"] == "/run/hive/model.sock"
+    assert {other, "HIVE_MODEL_PORT"}.isdisjoint(environment)
+
+
+def test_certificates_are_mounted_for_reading_and_named_to_claude(roots: Roots, tmp_path: Path) -> None:
+    spec = plan_with(roots, HarnessSettings(credential="none", warm_s=300, ca_file=tmp_path / "ca.pem"))
+    assert read_mounts(spec)[spec.environment["NODE_EXTRA_CA_CERTS"]] == (tmp_path / "ca.pem", False)
+
+
+def test_certificates_that_agents_could_not_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        check_ca_file(path)
+    path.write_text("certificates")
+    path.chmod(0o600)
+    with pytest.raises(InvalidInputError, match="by agents"):
+        check_ca_file(path)
+    path.chmod(0o644)
+    assert check_ca_file(path) == path
+    with pytest.raises(InvalidInputError, match="plain file"):
+        check_ca_file(tmp_path)
+    assert check_ca_file(None) is None

@@ -18,10 +18,15 @@ PAIRS = [
     "EventsAppendParams",
     "TurnStateParams",
     "AskPermissionParams",
+    "ParkParams",
+    "LoginFields",
+    "NotesCompactedParams",
     "SpawnParams",
     "SpawnDraftParams",
     "SpawnCommitParams",
     "ApplyCommitParams",
+    "RemindMeParams",
+    "CancelReminderParams",
     "AgentNameParams",
 ]
 
@@ -44,7 +49,9 @@ def test_every_tool_has_a_method_and_a_schema() -> None:
 
 
 def test_only_the_manager_is_offered_the_managers_tools() -> None:
-    assert {tool.name for tool in tools.list_tools(manager=False)} == {"send", "recv", "ask_operator"}
+    assert {tool.name for tool in tools.list_tools(manager=False)} == {
+        *("send", "recv", "ask_operator", "remind_me", "list_reminders", "cancel_reminder"),
+    }
     assert {"request_apply_commit", "request_spawn", "list_agents", "kill", "start", "restart"} <= {
         tool.name for tool in tools.list_tools(manager=True)
     }

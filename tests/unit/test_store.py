@@ -1,6 +1,7 @@
 """The store on real SQLite files: durable before it answers, undone when it fails, loud when it is damaged."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -153,7 +154,18 @@ async def test_a_caller_that_goes_away_does_not_lose_the_events(tmp_path: Path) 
     store.close()
 
 
+async def test_a_change_after_the_end_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hive.sqlite", "hive")
+    store.close()
+    with pytest.raises(StorageError, match="closed"):
+        await asyncio.wait_for(store.write(lambda tx: add_session(tx, "late")), 5)
+
+
 def test_migrations_make_every_table_the_queries_use(tmp_path: Path) -> None:
+    def list_tables(schema: str) -> set[str]:
+        scripts = Path("src/hyperhive/host/store/migrations", schema).glob("*.sql")
+        return {name for script in scripts for name in re.findall(r"create table (\w+)", script.read_text())}
+
     def prepare(schema: str, names: set[str]) -> None:
         connection = sqlite3.connect(":memory:")
         for script in sorted(Path("src/hyperhive/host/store/migrations", schema).glob("*.sql")):
@@ -163,7 +175,9 @@ def test_migrations_make_every_table_the_queries_use(tmp_path: Path) -> None:
             connection.execute("explain " + QUERIES[name], parameters)
         connection.close()
 
-    telemetry = {name for name in QUERIES if "transcripts" in QUERIES[name] or "model_requests" in QUERIES[name]}
+    tables = list_tables("telemetry")
+    assert not tables & list_tables("hive")
+    telemetry = {name for name, query in QUERIES.items() if tables & set(re.findall(r"\w+", query))}
     prepare("telemetry", telemetry)
     prepare("hive", set(QUERIES) - telemetry)
 

@@ -1,23 +1,33 @@
 import type {
+  Accepted,
   AgentConfigView,
   AgentRow,
   AnswerRequest,
   Approval,
   ApprovalStatus,
+  Budget,
+  BudgetRequest,
   CancelResult,
   ConfigVersion,
   Created,
   Draft,
   ErrorBody,
+  GrantRequest,
   Hive,
   Journal,
   KeptState,
+  Login,
+  LoginStarted,
   Message,
+  NotesDiff,
+  NotesVersion,
   PolicyCheckRequest,
   PolicyDecision,
   Question,
+  Reminder,
   RevertRequest,
   Review,
+  ScheduledMessage,
   SendRequest,
   TranscriptEvent,
 } from "./api_types.ts";
@@ -65,9 +75,12 @@ export function createApi(options: ApiOptions = {}) {
 
   const get = <T>(path: string, query: Query = {}) => request<T>("GET", path + renderQuery(query));
   const post = <T>(path: string, body: unknown = {}) => request<T>("POST", path, body);
+  const put = <T>(path: string, body: unknown) => request<T>("PUT", path, body);
+  const remove = <T>(path: string) => request<T>("DELETE", path);
   const agentPath = (name: string) => `/api/agents/${encodeURIComponent(name)}`;
   const configPath = (name: string) => `/api/agent-config/${encodeURIComponent(name)}`;
   const keptPath = (name: string) => `/api/kept/${encodeURIComponent(name)}`;
+  const notesPath = (name: string) => `/api/notes/${encodeURIComponent(name)}`;
 
   return {
     hive: () => get<Hive>("/api/hive"),
@@ -77,6 +90,30 @@ export function createApi(options: ApiOptions = {}) {
     stop: (name: string) => post<unknown>(`${agentPath(name)}/stop`),
     restart: (name: string) => post<unknown>(`${agentPath(name)}/restart`),
     cancelTurn: (name: string) => post<CancelResult>(`${agentPath(name)}/cancel`),
+    pause: (name: string, reason = "") => post<unknown>(`${agentPath(name)}/pause`, { reason }),
+    resume: (name: string) => post<unknown>(`${agentPath(name)}/resume`),
+    compact: (name: string) => post<Accepted>(`${agentPath(name)}/compact`),
+    pauseAll: () => post<unknown>("/api/pause"),
+    resumeAll: () => post<unknown>("/api/resume"),
+    /** The model from the next turn on; empty: the config's. */
+    chooseModel: (name: string, model: string) =>
+      post<unknown>(`/api/model/${encodeURIComponent(name)}`, { model }),
+    /** With nothing given, half of each budget. */
+    grant: (name: string, amount: GrantRequest = {}) => post<unknown>(`${agentPath(name)}/grant`, amount),
+    /** The hive's first, then those of its agents. */
+    budgets: () => get<Budget[]>("/api/budget"),
+    setBudget: (budget: BudgetRequest) => put<unknown>("/api/budget", budget),
+    grantHive: (amount: GrantRequest = {}) => post<unknown>("/api/budget/grant", amount),
+    startLogin: (name: string) => post<LoginStarted>(`${agentPath(name)}/login`),
+    finishLogin: (name: string, code: string) => post<Login>(`${agentPath(name)}/login/code`, { code }),
+    cancelLogin: (name: string) => remove<unknown>(`${agentPath(name)}/login`),
+    reminders: (agent: string) => get<Reminder[]>("/api/reminders", { agent }),
+    schedules: (agent: string) => get<ScheduledMessage[]>("/api/schedules", { agent }),
+    cancelReminder: (id: number) => remove<unknown>(`/api/reminders/${id}`),
+    notes: (name: string) => get<NotesVersion[]>(notesPath(name)),
+    notesDiff: (name: string, commit: string) =>
+      get<NotesDiff>(`${notesPath(name)}/${encodeURIComponent(commit)}`),
+    restoreNotes: (name: string, commit: string) => post<unknown>(`${notesPath(name)}/restore`, { commit }),
     destroy: (name: string, purge = false) =>
       request<unknown>("DELETE", agentPath(name) + renderQuery({ purge })),
     transcript: (name: string, before?: number, limit = 200) =>

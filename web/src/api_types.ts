@@ -13,6 +13,17 @@ export interface Hive {
   credential: string;
   driver: string;
   started_at: string;
+  park: Park | null;
+}
+
+export type ParkKind = "paused" | "budget" | "login" | "limit" | "failing";
+
+export interface Park {
+  kind: ParkKind;
+  since: string;
+  until: string | null;
+  reason: string;
+  hive: boolean;
 }
 
 export interface AgentRow {
@@ -29,6 +40,103 @@ export interface AgentRow {
   spawned_at: string;
   commit: string;
   config_error: string;
+  park: Park | null;
+  chosen_model: string;
+  context_tokens: number;
+  context_limit: number;
+  session_usd: number | null;
+  day_tokens: number;
+  day_usd: number;
+  day_unpriced: boolean;
+  budget_tokens: number | null;
+  budget_usd: number | null;
+  login: string;
+  login_account: string;
+  login_expires_at: string | null;
+}
+
+export interface PauseRequest {
+  reason?: string;
+}
+
+export interface ModelRequest {
+  model: string;
+}
+
+export interface Accepted {
+  accepted: boolean;
+}
+
+export interface LoginStarted {
+  url: string;
+}
+
+export interface LoginCode {
+  code: string;
+}
+
+export interface Login {
+  kind: string;
+  account: string;
+  expires_at: string | null;
+}
+
+export interface Budget {
+  agent: string;
+  tokens_per_day: number | null;
+  usd_per_day: number | null;
+  granted_tokens: number;
+  granted_usd: number;
+  day_tokens: number;
+  day_usd: number;
+  day_unpriced: boolean;
+  problem: string;
+}
+
+export interface BudgetRequest {
+  tokens_per_day: number | null;
+  usd_per_day: number | null;
+}
+
+export interface GrantRequest {
+  tokens?: number | null;
+  usd?: number | null;
+}
+
+export interface Reminder {
+  id: number;
+  agent: string;
+  note: string;
+  due_at: string;
+  created_at: string;
+}
+
+/** An entry of the schedule in an agent's config. */
+export interface ScheduledMessage {
+  agent: string;
+  cron: string;
+  message: string;
+  next_at: string | null;
+  last_at: string | null;
+}
+
+export type NotesKind = "compacted" | "asked" | "restored" | "kept";
+
+export interface NotesVersion {
+  commit: string;
+  at: string;
+  kind: NotesKind;
+  size_before: number;
+  size_after: number;
+}
+
+export interface NotesDiff {
+  version: NotesVersion;
+  files: FileDiff[];
+}
+
+export interface RestoreRequest {
+  commit: string;
 }
 
 export interface KeptState {
@@ -207,7 +315,7 @@ export interface Created {
 
 export type QuestionStatus = "open" | "answered" | "cancelled" | "expired";
 
-export type QuestionKind = "question" | "permission";
+export type QuestionKind = "question" | "permission" | "notes";
 
 export interface Question {
   id: number;

@@ -5,6 +5,7 @@ import "./style/sections.css";
 import "./style/review.css";
 import "./style/config.css";
 import "./style/transcript.css";
+import "./style/agent.css";
 import { render } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import { Link } from "./components/link.tsx";

@@ -8,6 +8,7 @@ import {
   createDraft,
   createKept,
   createMessage,
+  createPark,
   createTestApp,
 } from "./testing/stand_in.tsx";
 
@@ -200,4 +201,54 @@ test("what is fetched on request is told of by approvals, configs and loads", as
   store.applyEvent(event("agent.configured", "bob", { commit: "c" }));
   await store.load();
   expect(seen).toEqual([0, 1, 2, 3]);
+});
+
+test("a park that is told of brings the reason to the row, and the hive's to the page", async () => {
+  const { store, hive } = createTestApp({ "GET /api/agents": [createAgent("alice")] });
+  await store.load();
+  const park = createPark("paused", { hive: true });
+  hive.answers["GET /api/agents"] = [createAgent("alice", { park, state: "idle" })];
+  hive.answers["GET /api/hive"] = { ...store.hive.value, park };
+  store.applyState(createAgent("alice", { state: "thinking" }));
+  store.applyEvent(event("agent.parked", null));
+  await answered();
+  expect(store.agents.find("alice")).toMatchObject({ state: "thinking", park: { kind: "paused" } });
+  expect(store.hive.value?.park?.kind).toBe("paused");
+  hive.answers["GET /api/agents"] = [createAgent("alice")];
+  store.applyEvent(event("agent.resumed", "alice"));
+  await answered();
+  expect(store.agents.find("alice")?.park).toBeNull();
+  // The whole hive's is not asked for when only one agent goes on.
+  expect(store.hive.value?.park?.kind).toBe("paused");
+});
+
+test("an answer from before an agent went on does not park it again", async () => {
+  const { store, hive } = createTestApp({ "GET /api/agents": [createAgent("alice")] });
+  await store.load();
+  let release: (rows: unknown) => void = () => {};
+  hive.answers["GET /api/agents"] = () => new Promise((resolve) => (release = resolve));
+  store.applyEvent(event("agent.parked", "alice"));
+  await answered();
+  hive.answers["GET /api/agents"] = [createAgent("alice")];
+  store.applyEvent(event("agent.resumed", "alice"));
+  release([createAgent("alice", { park: createPark("limit") })]);
+  await answered();
+  await answered();
+  expect(store.agents.find("alice")?.park).toBeNull();
+});
+
+test("notes, reminders and budgets are each told of by their own events, and by a load", async () => {
+  const { store } = createTestApp();
+  const seen: string[] = [];
+  effect(() => void seen.push(`notes ${store.notesEpochs.of("alice").value}`));
+  effect(() => void seen.push(`reminders ${store.reminderEpochs.of("alice").value}`));
+  effect(() => void seen.push(`budget ${store.budgetEpochs.of("*").value}`));
+  seen.length = 0;
+  store.applyEvent(event("notes.changed", "alice"));
+  store.applyEvent(event("notes.changed", "bob"));
+  store.applyEvent(event("reminder.sent", "alice"));
+  store.applyEvent(event("budget.granted", "alice"));
+  expect(seen).toEqual(["notes 1", "reminders 1", "budget 1"]);
+  await store.load();
+  expect(seen.slice(3).sort()).toEqual(["budget 2", "notes 2", "reminders 2"]);
 });

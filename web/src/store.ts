@@ -21,6 +21,9 @@ export const MESSAGE_PAGE = 50;
 /** What an approval may be while it has not ended, in the order in which it gets there. */
 const UNFINISHED: readonly ApprovalStatus[] = ["pending", "approved", "building"];
 
+/** The whole hive, where an agent is named otherwise. */
+export const EVERYONE = "*";
+
 export type Store = ReturnType<typeof createStore>;
 
 /** What the pages show: tables filled by `load`, then kept current by the events of the stream. */
@@ -40,6 +43,10 @@ export function createStore(api: Api) {
     inbox: new Table<number, Message>((row) => row.id, newestFirst),
     /** Moves when what is fetched on request about an agent's config may be another. */
     epochs: new Epochs(),
+    notesEpochs: new Epochs(),
+    reminderEpochs: new Epochs(),
+    /** Of what is spent and may be; the whole hive's under EVERYONE. */
+    budgetEpochs: new Epochs(),
   };
   const refreshers = createRefreshers(store);
 
@@ -80,7 +87,8 @@ export function createStore(api: Api) {
         api.inbox({ limit: MESSAGE_PAGE }),
       ]);
       // Before the rows: those that are new fetch what belongs to them once, not twice.
-      store.epochs.moveAll();
+      for (const epochs of [store.epochs, store.notesEpochs, store.reminderEpochs, store.budgetEpochs])
+        epochs.moveAll();
       store.hive.value = hive;
       store.agents.reset(agents);
       store.kept.reset(kept);
@@ -119,27 +127,51 @@ async function fetchUnfinished(api: Api): Promise<Approval[]> {
 
 type Tables = Pick<
   Store,
-  "api" | "agents" | "kept" | "drafts" | "approvals" | "questions" | "flow" | "inbox" | "epochs"
+  | "api"
+  | "hive"
+  | "agents"
+  | "kept"
+  | "drafts"
+  | "approvals"
+  | "questions"
+  | "flow"
+  | "inbox"
+  | "epochs"
+  | "notesEpochs"
+  | "reminderEpochs"
+  | "budgetEpochs"
 >;
 
 type Refreshers = ReturnType<typeof createRefreshers>;
 
 /** For events that tell that something changed and not to what. */
-function createRefreshers(tables: Pick<Tables, "api" | "agents" | "kept" | "drafts">) {
+function createRefreshers(tables: Pick<Tables, "api" | "hive" | "agents" | "kept" | "drafts">) {
   const { api, agents, kept, drafts } = tables;
   return {
+    hive: createRefresher(api.hive, (hive) => {
+      tables.hive.value = hive;
+    }),
     kept: createRefresher(api.kept, (rows) => kept.reset(rows)),
     drafts: createRefresher(api.drafts, (rows) => drafts.reset(rows)),
     // Only what the stream of states does not bring sooner.
-    configs: createRefresher(api.agents, (rows) => {
-      for (const { name, commit, config_error } of rows) agents.patch(name, { commit, config_error });
+    rows: createRefresher(api.agents, (rows) => {
+      for (const row of rows) agents.patch(row.name, pickSlow(row));
     }),
   };
 }
 
+/** The fields of a row that events tell of; what the agent does just now is the stream's to say. */
+function pickSlow(row: AgentRow): Partial<AgentRow> {
+  const { commit, config_error, park, chosen_model, login, login_account, login_expires_at } = row;
+  const { day_tokens, day_usd, day_unpriced, budget_tokens, budget_usd } = row;
+  const spending = { day_tokens, day_usd, day_unpriced, budget_tokens, budget_usd };
+  return { commit, config_error, park, chosen_model, login, login_account, login_expires_at, ...spending };
+}
+
 function applyEvent(tables: Tables, refreshers: Refreshers, event: HiveEvent): void {
   const noun = event.name.split(".", 1)[0];
-  if (noun === "message") applyMessage(tables, event);
+  if (Object.hasOwn(TOUCHES, event.name)) TOUCHES[event.name]?.(tables, refreshers, event.agent ?? EVERYONE);
+  else if (noun === "message") applyMessage(tables, event);
   else if (noun === "approval")
     applyApproval(tables, refreshers, event.body.approval as Approval | undefined);
   else if (noun === "question") tables.questions.put(event.body.question as Question);
@@ -147,11 +179,37 @@ function applyEvent(tables: Tables, refreshers: Refreshers, event: HiveEvent): v
   else if (noun === "draft" && event.agent !== null) applyDraft(tables, refreshers, event.name, event.agent);
 }
 
+/** What events that tell only of whom they are about make the page fetch anew. */
+const TOUCHES: Record<string, (tables: Tables, refreshers: Refreshers, agent: string) => void> = {
+  "agent.parked": touchPark,
+  "agent.resumed": touchPark,
+  "agent.logged_in": (_, refreshers) => refreshers.rows(),
+  "agent.model_chosen": (_, refreshers) => refreshers.rows(),
+  "budget.warned": touchBudget,
+  "budget.granted": touchBudget,
+  "budget.changed": touchBudget,
+  "reminder.set": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
+  "reminder.sent": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
+  "reminder.cancelled": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
+  "schedule.sent": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
+  "notes.changed": ({ notesEpochs }, _, agent) => notesEpochs.move(agent),
+};
+
+function touchPark(_: Tables, refreshers: Refreshers, agent: string): void {
+  if (agent === EVERYONE) refreshers.hive();
+  refreshers.rows();
+}
+
+function touchBudget(tables: Tables, refreshers: Refreshers): void {
+  tables.budgetEpochs.move(EVERYONE);
+  refreshers.rows();
+}
+
 function applyApproval(tables: Tables, refreshers: Refreshers, approval: Approval | undefined): void {
   if (approval === undefined) return;
   tables.approvals.put(approval);
   tables.epochs.move(approval.agent);
-  if (!UNFINISHED.includes(approval.status)) refreshers.configs();
+  if (!UNFINISHED.includes(approval.status)) refreshers.rows();
   // When its agent is asked for, a draft has grown; when that is approved, it ends.
   if (approval.kind === "spawn") refreshers.drafts();
 }
@@ -189,7 +247,7 @@ function applyAgent(tables: Tables, refreshers: Refreshers, name: string, agent:
     tables.epochs.move(agent);
   } else if (name === "agent.configured") {
     tables.epochs.move(agent);
-    refreshers.configs();
+    refreshers.rows();
   }
 }
 

@@ -8,6 +8,7 @@ import typer
 from hyperhive.cli.client import Client, find_hive, parse_row
 from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_age, render_size, render_table
+from hyperhive.cli.turns import render_park
 from hyperhive.core.errors import NotFoundError
 from hyperhive.core.names import parse_agent_name, parse_known_agent_name
 from hyperhive.core.text import cut_text, render_safe_line, render_safe_text
@@ -46,7 +47,7 @@ def render_agents(rows: list[dict[str, Any]], screen: Screen) -> str:
         Column("TURNS", lambda row: field(row, "turns")),
         Column("MODEL", lambda row: field(row, "model") or "-"),
         Column("COMMIT", lambda row: field(row, "commit")[:COMMIT_COLUMNS] or "-"),
-        Column("REASON", lambda row: field(row, "reason")),
+        Column("REASON", lambda row: render_park(row.get("park"), screen) or field(row, "reason")),
     ]
     if not rows:
         return "no agents yet: `hive spawn NAME` makes one"

@@ -64,6 +64,9 @@ class Client:
     def post(self, path: str, body: Row | None = None) -> Any:
         return self._call("POST", path, body=body or {})
 
+    def put(self, path: str, body: Row) -> Any:
+        return self._call("PUT", path, body=body)
+
     def delete(self, path: str, query: Mapping[str, str | int] | None = None) -> Any:
         return self._call("DELETE", path, query=query)
 

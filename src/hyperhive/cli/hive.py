@@ -15,11 +15,18 @@ from hyperhive.cli.client import Client, Row, decide_own_roots, find_hive, parse
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.doctor import CheckStatus, check_machine, render_checks
 from hyperhive.cli.rendering import Screen, line_field, render_age
+from hyperhive.cli.turns import render_park
 from hyperhive.core.errors import UnavailableError
 from hyperhive.system.pids import wait_gone
 
 # Twice what a driver may take to stop a container: agents are stopped side by side.
 DOWN_TIMEOUT_S = 120.0
+# What the operator can do about agents that are parked, by the kind. A limit and a pause need nobody.
+_PARKED_NEEDS = {
+    "login": "to log in (hive login NAME)",
+    "budget": "with a spent budget (hive grant NAME)",
+    "failing": "that keep failing (hive logs NAME, hive resume NAME)",
+}
 
 commands = typer.Typer()
 
@@ -109,11 +116,15 @@ def status(as_json: JsonOption = False) -> None:
 
 
 def load_summary(hive: Client) -> Row:
-    states = Counter(str(row.get("state", "unknown")) for row in hive.get_rows("/api/agents"))
+    rows = hive.get_rows("/api/agents")
+    states = Counter(str(row.get("state", "unknown")) for row in rows)
+    parks = [row["park"] for row in rows if row.get("park")]
     return {
         **hive.get_row("/api/hive"),
         "data": str(hive.roots.data),
         "agents": dict(sorted(states.items())),
+        # What parks the whole hive stands for itself, in `park`.
+        "parked_agents": dict(Counter(str(park.get("kind")) for park in parks if not park.get("hive"))),
         "pending_approvals": len(hive.get_rows("/api/approvals", {"status": "pending"})),
         "open_questions": len(hive.get_rows("/api/questions", {"status": "open"})),
     }
@@ -131,6 +142,11 @@ def render_summary(summary: dict[str, Any], screen: Screen) -> str:
         )
         if summary[key]
     ]
+    parked = summary["parked_agents"]
+    needs += [f"{parked[kind]} {words}" for kind, words in _PARKED_NEEDS.items() if parked.get(kind)]
+    park: Row | None = summary.get("park")
+    if park is not None and park.get("kind") == "budget":
+        needs.append("more to spend for the whole hive (hive grant)")
     age = render_age(str(summary.get("started_at")), screen.now)
     lines = [
         f"hyperhive {line_field(summary, 'version')}, up for {age}",
@@ -139,6 +155,7 @@ def render_summary(summary: dict[str, Any], screen: Screen) -> str:
         f"model      {'rehearsal: no model behind this' if summary.get('rehearsal') else upstream}",
         f"credential {credential}",
         f"agents     {agents or 'none'}",
+        *([f"parked     {render_park(summary['park'], screen)}"] if summary.get("park") else []),
         f"needs you  {', '.join(needs) or 'nothing'}",
     ]
     return "\n".join(lines)

@@ -8,7 +8,22 @@ import sys
 
 import typer
 
-from hyperhive.cli import agents, approvals, configs, drafts, hive, messages, policy
+from hyperhive.cli import (
+    agents,
+    approvals,
+    budgets,
+    configs,
+    drafts,
+    egress,
+    hive,
+    login,
+    messages,
+    notes,
+    policy,
+    reminders,
+    stats,
+    turns,
+)
 from hyperhive.cli.client import NoHiveError
 from hyperhive.cli.console import show_error
 from hyperhive.core.errors import HiveError
@@ -24,7 +39,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (hive, agents, messages, approvals, configs, policy, drafts):
+for group in (
+    *(hive, agents, login, messages, approvals, configs, policy, stats, drafts, turns, budgets, egress, notes),
+    reminders,
+):
     app.add_typer(group.commands)
 
 

@@ -16,6 +16,16 @@ from hyperhive.core.questions import QuestionKind, QuestionStatus
 
 commands = typer.Typer()
 
+# Who asks what, and what comes of it if nobody answers.
+_TITLES: dict[str, str] = {
+    QuestionKind.PERMISSION: "{agent} asks for permission",
+    QuestionKind.NOTES: "a rewrite of the notes of {agent}",
+}
+_DEADLINES: dict[str, str] = {
+    QuestionKind.PERMISSION: "; denied if nobody answers within {wait}",
+    QuestionKind.NOTES: "; the notes stay as they are if nobody answers within {wait}",
+}
+
 Id = Annotated[int, typer.Argument(metavar="ID", min=1)]
 
 
@@ -103,12 +113,12 @@ def render_questions(rows: list[dict[str, Any]], screen: Screen) -> str:
 
 def _render_question(row: dict[str, Any], screen: Screen) -> str:
     age = render_age(str(row.get("asked_at")), screen.now)
-    permission = row.get("kind") == QuestionKind.PERMISSION
-    asks = "asks for permission" if permission else "asks"
-    head = screen.title(f"#{line_field(row, 'id')} {line_field(row, 'agent')} {asks}, {age} ago")
+    kind = str(row.get("kind"))
+    title = _TITLES.get(kind, "{agent} asks").format(agent=line_field(row, "agent"))
+    head = screen.title(f"#{line_field(row, 'id')} {title}, {age} ago")
     if row.get("status") == QuestionStatus.OPEN:
         wait = render_wait(str(row.get("expires_at")), screen.now)
-        head += f"; denied if nobody answers within {wait}" if permission else f"; expires in {wait}"
+        head += _DEADLINES.get(kind, "; expires in {wait}").format(wait=wait)
     else:
         head += f", {line_field(row, 'status')}"
     # An option is one line, whatever it holds: it cannot bring another one along.

@@ -27,6 +27,7 @@ _STATE_COLOURS = {
     "crashed": _RED,
     "unknown": _RED,
     "offline": _DIM,
+    "hibernated": _DIM,
     "stopped": _DIM,
     "ok": _GREEN,
     "warn": _AMBER,
@@ -39,6 +40,8 @@ _STATE_COLOURS = {
     "allow": _GREEN,
     "ask": _AMBER,
     "deny": _RED,
+    "allowed": _GREEN,
+    "refused": _RED,
 }
 _CHANGE_COLOURS = {"added": _GREEN, "removed": _RED, "changed": _AMBER, "context": None}
 

@@ -94,6 +94,7 @@ RESERVED_SERVERS: Final = frozenset(
 )
 
 _CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _CRON_NAMES = {
     "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
     "weekday": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
@@ -206,33 +207,58 @@ def parse_variable(text: str) -> str:
 
 def parse_cron(text: str) -> str:
     """Five fields: minute, hour, day, month, weekday."""
+    expand_cron(text)
+    return text
+
+
+def expand_cron(text: str) -> tuple[tuple[int, ...], ...]:
+    """The values of each of the five fields, sorted; Sunday is 0. Raises ValueError, also for what never comes."""
     if text.startswith("@"):
         raise ValueError(f"{text[:_SHOWN_CHARS]!r} is not five fields, such as '0 9 * * mon-fri'")
     fields = text.split(" ")
     if len(fields) != len(_CRON_FIELDS):
         raise ValueError(f"{text[:_SHOWN_CHARS]!r} is not five fields with one space between them")
-    for field, (name, low, high) in zip(fields, _CRON_FIELDS, strict=True):
-        for part in field.lower().split(","):
-            if not _is_cron_part(part, name, low, high):
-                raise ValueError(
-                    f"{field[:_SHOWN_CHARS]!r} is not a {name}: numbers from {low} to {high}, '*', '-', '/', ','"
-                )
-    return text
+    expanded = tuple(
+        _expand_cron_field(field, name, low, high)
+        for field, (name, low, high) in zip(fields, _CRON_FIELDS, strict=True)
+    )
+    days, months, weekdays = expanded[2:]
+    # With weekdays named either is enough.
+    if len(weekdays) == 7 and min(days) > max(_LONGEST_MONTHS[month - 1] for month in months):
+        raise ValueError(f"{text[:_SHOWN_CHARS]!r} never comes: no such month has that many days")
+    return expanded
 
 
-def _is_cron_part(part: str, name: str, low: int, high: int) -> bool:
+def _expand_cron_field(field: str, name: str, low: int, high: int) -> tuple[int, ...]:
+    values: set[int] = set()
+    for part in field.lower().split(","):
+        found = _find_cron_range(part, name, low, high)
+        if found is None:
+            raise ValueError(
+                f"{field[:_SHOWN_CHARS]!r} is not a {name}: numbers from {low} to {high}, '*', '-', '/', ','"
+            )
+        values.update(found)
+    if name == "weekday":
+        values = {value % 7 for value in values}
+    return tuple(sorted(values))
+
+
+def _find_cron_range(part: str, name: str, low: int, high: int) -> range | None:
     found = _CRON_PART.fullmatch(part)
     if found is None or (found["step"] is not None and not 1 <= int(found["step"]) <= high):
-        return False
-    first = _parse_cron_value(found["first"], name, low)
-    last = _parse_cron_value(found["last"], name, first)
-    return low <= first <= last <= high
+        return None
+    if found["first"] is None:
+        first, last = low, high
+    else:
+        first = _parse_cron_value(found["first"], name)
+        # `5/15` begins at 5 and goes on to the end, which for weekdays is Saturday.
+        end = first if found["step"] is None else max(first, high - (name == "weekday"))
+        last = end if found["last"] is None else _parse_cron_value(found["last"], name)
+    return range(first, last + 1, int(found["step"] or 1)) if low <= first <= last <= high else None
 
 
-def _parse_cron_value(text: str | None, name: str, default: int) -> int:
+def _parse_cron_value(text: str, name: str) -> int:
     """A number or name as a number; -1, which is out of every range, for another name."""
-    if text is None:
-        return default
     if text.isdigit():
         return int(text)
     names = _CRON_NAMES.get(name, ())

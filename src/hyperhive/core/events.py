@@ -34,6 +34,20 @@ class EventName(StrEnum):
     AGENT_PURGED = "agent.purged"
     AGENT_CONFIGURED = "agent.configured"
     MESSAGE_REFUSED = "message.refused"
+    AGENT_PARKED = "agent.parked"
+    AGENT_RESUMED = "agent.resumed"
+    AGENT_HIBERNATED = "agent.hibernated"
+    AGENT_WOKEN = "agent.woken"
+    AGENT_LOGGED_IN = "agent.logged_in"
+    AGENT_MODEL_CHOSEN = "agent.model_chosen"
+    BUDGET_WARNED = "budget.warned"
+    BUDGET_GRANTED = "budget.granted"
+    BUDGET_CHANGED = "budget.changed"
+    REMINDER_SET = "reminder.set"
+    REMINDER_SENT = "reminder.sent"
+    REMINDER_CANCELLED = "reminder.cancelled"
+    SCHEDULE_SENT = "schedule.sent"
+    NOTES_CHANGED = "notes.changed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ class Roots:
         return self.data / "credential"
 
     @property
+    def prices(self) -> Path:
+        """What models cost, if the operator says so; read again when it changes."""
+        return self.data / "prices.toml"
+
+    @property
     def hive_socket(self) -> Path:
         """The operator's API for the command line; the caller is known by its uid."""
         return self.run / "hive.sock"
@@ -80,6 +85,10 @@ class Roots:
     def applied_repo(self, name: str) -> Path:
         """The bare repository of an agent's config. Only the daemon writes it."""
         return self.applied_folder / f"{parse_known_agent_name(name)}"
+
+    def notes_repo(self, name: str) -> Path:
+        """The bare repository of the versions of an agent's notes. Only the daemon reads and writes it."""
+        return self.data / "notes" / parse_known_agent_name(name)
 
     def versions_folder(self, name: str) -> Path:
         """The files of an agent's deployed config, a folder for each commit: /config in the container."""

@@ -18,12 +18,21 @@ PERMISSION_OPTIONS = {"allow once": "allow_once", "allow for 30 minutes": "allow
 # An agent that nobody answers goes on without: a night is longer than any wait.
 PERMISSION_TTL_S = 600
 
+# What a question about a rewrite of an agent's notes offers. Whatever is not the first leaves them as they are.
+NOTES_OPTIONS = ("apply", "keep the old")
+# Nobody waits for the answer, and until then the notes only go on growing.
+NOTES_TTL_S = 7 * 24 * 3600
+
 
 class QuestionKind(StrEnum):
-    """`permission`: a tool call waits for the answer; without one it is denied at the deadline."""
+    """`permission`: a tool call waits for the answer; without one it is denied at the deadline.
+
+    `notes`: the hive asks whether a rewrite of the agent's notes may be written; without an answer it is not.
+    """
 
     QUESTION = "question"
     PERMISSION = "permission"
+    NOTES = "notes"
 
 
 class QuestionStatus(StrEnum):

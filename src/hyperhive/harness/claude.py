@@ -1,97 +1,123 @@
-"""The seam to claude-agent-sdk: how claude is started, and how nothing that it says is lost."""
+"""The seam to claude-agent-sdk: how it talks with a claude that runs, and how nothing that claude says is lost."""
 
+import json
+import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from claude_agent_sdk import (
     ClaudeAgentOptions,
     ClaudeSDKClient,
     ClaudeSDKError,
+    CLIConnectionError,
+    CLIJSONDecodeError,
+    McpSdkServerConfig,
+    ProcessError,
     SdkMcpTool,
     ToolAnnotations,
     Transport,
     create_sdk_mcp_server,
 )
 from claude_agent_sdk._errors import MessageParseError
-from claude_agent_sdk._internal.transport.subprocess_cli import (  # pyright: ignore[reportPrivateUsage]
-    SubprocessCLITransport,  # the SDK wants a transport of one's own whole, and offers this one nowhere else
-)
-from claude_agent_sdk.types import McpStdioServerConfig
 
-from hyperhive.core.errors import UnavailableError
+from hyperhive.core.errors import TooLargeError, UnavailableError
 from hyperhive.core.policy import parse_policy
-from hyperhive.core.tool_rules import render_claude_rules
+from hyperhive.harness.claude_command import is_bare, is_judged
+from hyperhive.harness.claude_process import ClaudeProcess
 from hyperhive.harness.engine_wire import OpenParams, ToolResult
-from hyperhive.harness.fences import Fences, plan_fences
 from hyperhive.harness.judge import Ask, Judge
-from hyperhive.harness.prompt import render_system_prompt
 from hyperhive.wire.tools import SERVER_NAME, Tool, list_tools
 
-ENVIRONMENT = {
-    # The hive's tools are few and always needed: not hidden behind a search.
-    "ENABLE_TOOL_SEARCH": "false",
-    "DISABLE_AUTOUPDATER": "1",
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    # The container confines claude; as the container's uid 0 it would refuse to run unasked otherwise.
-    "IS_SANDBOX": "1",
-    # Otherwise messages of over 25,000 tokens together would not come through `recv`.
-    "MAX_MCP_OUTPUT_TOKENS": "250000",
-}
+log = logging.getLogger("hive.engine")
+
 # Up to here claude puts a tool's result into the conversation, rather than into a file with a preview.
 _RESULT_LIMIT_CHARS = 500_000
-# One event of claude, such as a tool result with pictures. What the harness is told of it is an excerpt.
-_EVENT_LIMIT_BYTES = 64 * 1024 * 1024
+
+# The first that takes text for text.
+_VERBATIM_SINCE = (2, 1, 248)
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 
 CallTool = Callable[[str, dict[str, Any]], Awaitable[ToolResult]]
 OnEvent = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class _TeeTransport(Transport):
-    """The SDK's own transport, which also hands each raw event to `on_event` before the SDK sees it."""
+class _ProcessTransport(Transport):
+    """A claude that runs already, for the SDK. Each raw event goes to `on_event` before the SDK sees it."""
 
-    def __init__(self, inner: Transport, on_event: OnEvent) -> None:
-        self._inner = inner
+    def __init__(self, process: ClaudeProcess, on_event: OnEvent) -> None:
+        self._process = process
         self._on_event = on_event
+        self._closed = False
 
     async def connect(self) -> None:
-        await self._inner.connect()
+        """Nothing is left to do."""
 
     async def write(self, data: str) -> None:
-        await self._inner.write(data)
+        if not self.is_ready():
+            raise CLIConnectionError(f"claude has ended (exit code: {self._process.exit_status})")
+        try:
+            await self._process.write(data)
+        except OSError as error:
+            raise CLIConnectionError(f"claude does not read: {error}") from error
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        async for message in self._inner.read_messages():
-            await self._on_event(message)
-            yield message
+        try:
+            async for line in self._process.read_lines():
+                if (message := _parse_line(line)) is not None:
+                    _check_version(message)
+                    await self._on_event(message)
+                    yield message
+        except TooLargeError as error:
+            raise CLIConnectionError(error.message) from error
+        status = await self._process.wait()
+        if status != 0:
+            raise ProcessError("claude ended", status, "see the container's log for what it wrote")
 
     async def close(self) -> None:
-        await self._inner.close()
+        self._closed = True
+        await self._process.close()
 
     def is_ready(self) -> bool:
-        return self._inner.is_ready()
+        return not self._closed and self._process.exit_status is None
 
     async def end_input(self) -> None:
-        await self._inner.end_input()
+        self._process.end_input()
+
+
+def _check_version(event: dict[str, Any]) -> None:
+    """Complains of a claude that is too old for `verbatim_prompts`."""
+    if event.get("type") != "system" or event.get("subtype") != "init":
+        return
+    found = _VERSION.match(str(event.get("claude_code_version")))
+    if found is None or tuple(map(int, found.groups())) < _VERBATIM_SINCE:
+        log.warning("claude is older than %d.%d.%d: it obeys @path and /command in messages", *_VERBATIM_SINCE)
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    """An event; None for what is none, such as a line meant for a person. Raises CLIJSONDecodeError for half a one."""
+    if not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise CLIJSONDecodeError(line[:100].decode(errors="replace"), error) from error
+    return event
 
 
 class Claude:
-    """One claude process. Open it once, prompt it as often as wanted, close it."""
+    """A claude that was started with `params`. Open it once, prompt it as often as wanted, close it."""
 
-    def __init__(self, params: OpenParams, call_tool: CallTool, ask: Ask, on_event: OnEvent) -> None:
-        policy = parse_policy(params["policy"])
-        _, denied = render_claude_rules(policy)
-        options = _plan_options(params, plan_fences(policy, denied), Judge(policy, ask), call_tool)
-        # The SDK makes this of `can_use_tool` only for the transports that it makes itself.
-        told = replace(options, permission_prompt_tool_name="stdio") if options.can_use_tool else options
+    def __init__(
+        self, process: ClaudeProcess, params: OpenParams, call_tool: CallTool, ask: Ask, on_event: OnEvent
+    ) -> None:
         self._model = params["model"]
-        self._client = ClaudeSDKClient(
-            options,
-            transport=_TeeTransport(SubprocessCLITransport(_no_input(), told), on_event),
-        )
+        self._transport = _ProcessTransport(process, on_event)
+        options = _plan_options(params, Judge(parse_policy(params["policy"]), ask), call_tool)
+        self._client = ClaudeSDKClient(options, transport=self._transport)
 
     async def open(self) -> None:
-        """Starts claude and shakes hands. Raises UnavailableError if it does not start, or not with that session."""
+        """Shakes hands. Raises UnavailableError if claude does not start, or not with that session."""
         try:
             await self._client.connect()
         except Exception as error:  # the SDK raises plain Exception here as well
@@ -112,13 +138,21 @@ class Claude:
                 raise UnavailableError(f"claude ended: {error}") from error
             return
 
-    async def prompt(self, text: str, model: str, command_id: str) -> None:
-        """Gives claude a prompt; its `command_lifecycle` events carry `command_id`. Raises UnavailableError."""
+    async def prompt(self, text: str, model: str, command_id: str, command: bool) -> None:
+        """Gives claude a prompt; its `command_lifecycle` events carry `command_id`. Raises UnavailableError.
+
+        A `command` is obeyed as one of claude's own; anything else is text, whatever it begins with.
+        """
         try:
-            if model and model != self._model:
-                await self._client.set_model(model)
+            if model != self._model:
+                await self._client.set_model(model or None)
                 self._model = model
-            await self._client.query(_as_user_message(text, command_id))
+            if command:
+                # Without the SDK's mark of `verbatim_prompts`.
+                async for message in _as_user_message(text, command_id):
+                    await self._transport.write(json.dumps(message) + "\n")
+            else:
+                await self._client.query(_as_user_message(text, command_id))
         except Exception as error:  # as above
             raise UnavailableError(f"claude does not take a prompt: {error}") from error
 
@@ -134,44 +168,22 @@ class Claude:
         await self._client.disconnect()
 
 
-def _plan_options(params: OpenParams, fences: Fences, judge: Judge, call_tool: CallTool) -> ClaudeAgentOptions:
-    """All that decides how claude runs. Nothing of the working folder is obeyed: no settings, hooks or servers."""
+def _plan_options(params: OpenParams, judge: Judge, call_tool: CallTool) -> ClaudeAgentOptions:
+    """What is agreed on in the handshake. The rest of how claude runs is its command line: see `claude_command`."""
+    judged = is_judged(params)
     return ClaudeAgentOptions(
-        system_prompt={
-            "type": "preset",
-            "preset": "claude_code",
-            "append": render_system_prompt(params["agent"], params["manager"], params["prompt"]),
-            # Otherwise a resumed conversation would keep the text that it began with.
-            "snapshot": False,
-        },
-        permission_mode=fences.permission_mode,
-        tools=fences.tools,
-        disallowed_tools=fences.disallowed_tools,
-        hooks={"PreToolUse": [judge.matcher]} if fences.judged else None,
-        can_use_tool=judge.confirm if fences.judged else None,
-        setting_sources=[],
-        strict_mcp_config=True,
-        mcp_servers={
-            **{
-                name: McpStdioServerConfig(
-                    type="stdio", command=server["command"], args=list(server["args"]), env=dict(server["env"])
-                )
-                for name, server in params["mcp_servers"].items()
-            },
-            # Last, so that nothing of the config can stand in its place.
-            SERVER_NAME: create_sdk_mcp_server(
-                SERVER_NAME, tools=[_plan_tool(tool, call_tool) for tool in list_tools(params["manager"])]
-            ),
-        },
+        # Otherwise a resumed conversation would keep the text that it began with.
+        system_prompt=None if is_bare(params) else {"type": "preset", "preset": "claude_code", "snapshot": False},
+        hooks={"PreToolUse": [judge.matcher]} if judged else None,
+        can_use_tool=judge.confirm if judged else None,
+        mcp_servers={} if is_bare(params) else {SERVER_NAME: _plan_server(params["manager"], call_tool)},
         # A message is text: `@path` and `/command` in it do nothing.
         verbatim_prompts=True,
-        resume=params["resume"] or None,
-        model=params["model"] or None,
-        cli_path=params["claude"] or None,
-        cwd=params["working_folder"],
-        env=ENVIRONMENT,
-        max_buffer_size=_EVENT_LIMIT_BYTES,
     )
+
+
+def _plan_server(manager: bool, call_tool: CallTool) -> McpSdkServerConfig:
+    return create_sdk_mcp_server(SERVER_NAME, tools=[_plan_tool(tool, call_tool) for tool in list_tools(manager)])
 
 
 def _plan_tool(tool: Tool, call_tool: CallTool) -> SdkMcpTool[Any]:
@@ -186,12 +198,6 @@ def _plan_tool(tool: Tool, call_tool: CallTool) -> SdkMcpTool[Any]:
         handler=call,
         annotations=ToolAnnotations(maxResultSizeChars=_RESULT_LIMIT_CHARS),
     )
-
-
-async def _no_input() -> AsyncIterator[dict[str, Any]]:
-    """No prompt at the start: each comes by `prompt`."""
-    for message in ():
-        yield message
 
 
 async def _as_user_message(text: str, command_id: str) -> AsyncIterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from hyperhive.wire.agent_link import HarnessConfig, McpServerFields
 log = logging.getLogger("hive.config")
 
 _WARM_LIMIT_S = 7 * 24 * 3600
+_NOTES_LIMIT_BYTES = 128 * 1024
 _SHOWN_CHARS = 300
 
 
@@ -63,6 +64,8 @@ def parse_harness_config(value: object) -> HarnessConfig:
             model=parse_model(_take_text(fields["model"])),
             prompt=_take_text(fields["prompt"]),
             warm_s=_take_warm_s(fields["warm_s"]),
+            compact_at=_take_number("compact_at", fields["compact_at"], 0.1, 0.95),
+            notes_limit=round(_take_number("notes_limit", fields["notes_limit"], 0, _NOTES_LIMIT_BYTES)),
             policy=policy,
             mcp_servers={parse_server(name): _take_server(server) for name, server in servers.items()},
         )
@@ -132,10 +135,12 @@ def _take_texts(value: object) -> list[str]:
 
 
 def _take_warm_s(value: object) -> float | None:
-    if value is None:
-        return None
+    return None if value is None else _take_number("warm_s", value, 0, _WARM_LIMIT_S)
+
+
+def _take_number(name: str, value: object, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("warm_s is not a number")  # noqa: TRY004 - as above
-    if not isfinite(value) or not 0 <= value <= _WARM_LIMIT_S:
-        raise ValueError("warm_s is not from 0 to a week")
+        raise ValueError(f"{name} is not a number")  # noqa: TRY004 - as above
+    if not isfinite(value) or not least <= value <= most:
+        raise ValueError(f"{name} is not from {least:g} to {most:g}")
     return value

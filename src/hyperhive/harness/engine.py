@@ -3,19 +3,23 @@
 It holds claude-agent-sdk and one claude, for as long as the agent is warm. Its standard input is a socket to the
 harness (see `engine_wire`); when that closes, claude is ended and so is the engine. What it and claude print goes
 to the container's log.
+
+The SDK is imported only when claude has been started: each takes half a second, and they take it at the same time.
 """
 
 import asyncio
 import contextlib
+import gc
+import importlib
 import logging
 import socket
 import sys
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, UnavailableError
 from hyperhive.harness import engine_wire
-from hyperhive.harness.claude import Claude
+from hyperhive.harness.claude_process import ClaudeProcess
 from hyperhive.harness.engine_wire import (
     OpenParams,
     PermissionAnswer,
@@ -27,6 +31,9 @@ from hyperhive.harness.engine_wire import (
 from hyperhive.harness.excerpt import plan_excerpt
 from hyperhive.harness.peer import ConnectionLostError, Peer
 from hyperhive.wire.jsonrpc import LINE_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from hyperhive.harness.claude import Claude
 
 log = logging.getLogger("hive.engine")
 
@@ -86,6 +93,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.peer: Peer | None = None
+        self._process: ClaudeProcess | None = None
         self._claude: Claude | None = None
         self._draining: asyncio.Task[None] | None = None
         self._turn: _RunningTurn | None = None
@@ -106,6 +114,8 @@ class Engine:
     async def close(self) -> None:
         """Ends claude; what it is doing is interrupted, as it would finish that first."""
         if self._claude is None:
+            if self._process is not None:
+                await self._process.close()
             return
         with contextlib.suppress(HiveError, TimeoutError):
             async with asyncio.timeout(_INTERRUPT_AT_END_S):
@@ -115,9 +125,11 @@ class Engine:
             await asyncio.gather(self._draining, return_exceptions=True)
 
     async def _open(self, params: OpenParams) -> dict[str, Any]:
-        if self._claude is not None:
+        if self._process is not None:
             raise ConflictError("claude is open already")
-        self._claude = Claude(params, self._call_tool, self._ask_permission, self._on_event)
+        self._process = await ClaudeProcess.start(params)
+        claude = _load_claude()
+        self._claude = claude(self._process, params, self._call_tool, self._ask_permission, self._on_event)
         await self._claude.open()
         self._draining = asyncio.create_task(self._claude.drain())
         self._draining.add_done_callback(self._claude_ended)
@@ -135,7 +147,7 @@ class Engine:
             raise ConflictError("claude is not open, or a turn is running")
         self._turn = turn = _RunningTurn(str(uuid.uuid4()))
         try:
-            await self._claude.prompt(params["prompt"], params["model"], turn.command_id)
+            await self._claude.prompt(params["prompt"], params["model"], turn.command_id, params["command"])
             await asyncio.wait([turn.result, self._draining], return_when=asyncio.FIRST_COMPLETED)
             if not turn.result.done():
                 await self._draining  # tells how claude ended
@@ -164,6 +176,17 @@ class Engine:
             return await self.peer.request(method, params)
         except ConnectionLostError as error:
             raise UnavailableError("the harness ended") from error
+
+
+def _load_claude() -> "type[Claude]":
+    """Imports the SDK; takes half a second."""
+    # Nothing of what an import makes is garbage: looking for it takes a tenth of the time.
+    gc.disable()
+    try:
+        return importlib.import_module("hyperhive.harness.claude").Claude
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 async def _run() -> None:

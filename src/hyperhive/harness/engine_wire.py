@@ -28,7 +28,8 @@ PERMISSION_ASK = "permission.ask"
 class OpenParams(TypedDict):
     """`resume` is the session to go on with, empty for a new one. `claude` is the CLI, empty for the SDK's own.
 
-    `policy`, `mcp_servers` and `prompt` are those of the agent's config.
+    `policy`, `mcp_servers` and `prompt` are those of the agent's config. With `bare` claude has no tools, not the
+    hive's either, its session is not kept, and `prompt` is the whole system prompt.
     """
 
     agent: str
@@ -40,13 +41,18 @@ class OpenParams(TypedDict):
     policy: PolicyFields
     mcp_servers: Mapping[str, McpServerFields]
     prompt: str
+    bare: NotRequired[bool]
 
 
 class RunTurnParams(TypedDict):
-    """`model` is the one to run this turn on; empty leaves it."""
+    """`model` is the one to run this turn on; empty: claude's default.
+
+    `command` says that the prompt is a command of claude's own, such as /compact, rather than text.
+    """
 
     prompt: str
     model: str
+    command: bool
 
 
 class TurnResult(TypedDict):

@@ -5,9 +5,10 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from hyperhive.core.errors import StorageError
@@ -57,10 +58,16 @@ class EventStore:
         self._opened_at_seq = self.last_seq
         self._stored_seq = 0
 
-    def append(self, kind: str, body: dict[str, Any]) -> int:
-        """Records an event and returns its number. A body over the limit is stored as an excerpt of it."""
+    def append(self, kind: str, body: dict[str, Any], marks: Mapping[str, str | None] = MappingProxyType({})) -> int:
+        """Records an event and returns its number. A body over the limit is stored as an excerpt of it.
+
+        `marks` are saved with it (see `save_meta`): both are there afterwards, or neither.
+        """
         seq, at = self.last_seq + 1, datetime.now(UTC).isoformat()
-        self._change("insert into events values (?, ?, ?, ?)", (seq, at, kind, render_body(body)))
+        with self._transaction():
+            self._database.execute("insert into events values (?, ?, ?, ?)", (seq, at, kind, render_body(body)))
+            for key, value in marks.items():
+                self._database.execute(*_render_mark(key, value))
         self.last_seq = seq
         return seq
 
@@ -108,10 +115,8 @@ class EventStore:
         return None if row is None else str(row[0])
 
     def save_meta(self, key: str, value: str | None) -> None:
-        if value is None:
-            self._change("delete from meta where key = ?", (key,))
-        else:
-            self._change("insert or replace into meta values (?, ?)", (key, value))
+        """Keeps a value under a key; None forgets it."""
+        self._change(*_render_mark(key, value))
 
     def close(self) -> None:
         self._database.close()
@@ -127,6 +132,12 @@ class EventStore:
                 yield
         except sqlite3.Error as error:
             raise StorageError(f"the event store did not take a change: {error}", "make room on the disk") from error
+
+
+def _render_mark(key: str, value: str | None) -> tuple[str, tuple[str, ...]]:
+    if value is None:
+        return "delete from meta where key = ?", (key,)
+    return "insert or replace into meta values (?, ?)", (key, value)
 
 
 def _read_row(seq: int, at: Any, kind: Any, body: bytes) -> AgentEvent:

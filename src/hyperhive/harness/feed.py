@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from hyperhive.core.errors import HiveError, StorageError
@@ -31,37 +33,37 @@ class Feed:
         self._progress = asyncio.Event()
         self._unrecorded = 0
 
-    def record(self, kind: str, body: dict[str, Any]) -> None:
+    def record(self, kind: str, body: dict[str, Any], marks: Mapping[str, str | None] = MappingProxyType({})) -> None:
         """Adds an event to the transcript. A full disk loses it, and the transcript says so as soon as it can."""
         try:
             if self._unrecorded:
                 self._store.append("notice", {"text": f"{self._unrecorded} events are lost: the disk was full"})
                 self._unrecorded = 0
-            self._store.append(kind, body)
+            self._store.append(kind, body, marks)
         except StorageError:
             if not self._unrecorded:
                 log.exception("an event cannot be stored")
             self._unrecorded += 1
         self._news.set()
 
-    def open(self) -> None:
-        """Called once at the start: tells what went wrong before it."""
+    def open(self) -> bool:
+        """Called once at the start: tells what went wrong before it. Whether a turn did not see its end."""
         if self._store.moved_aside is not None:
             name = self._store.moved_aside.name
             self.notice(f"the event store was damaged: it is kept as {name}, and a new one begins")
-        if self._store.find_meta(_OPEN_TURN_KEY) is not None:
-            self.end_turn({"outcome": str(TurnOutcome.CRASH), "reason": "the harness ended in the middle of the turn"})
+        if self._store.find_meta(_OPEN_TURN_KEY) is None:
+            return False
+        self.end_turn({"outcome": str(TurnOutcome.CRASH), "reason": "the harness ended in the middle of the turn"})
+        return True
 
     def notice(self, text: str) -> None:
         self.record("notice", {"text": text})
 
     def begin_turn(self, body: dict[str, Any]) -> None:
-        self.record("turn.started", body)
-        self._mark_turn("open")
+        self.record("turn.started", body, {_OPEN_TURN_KEY: "open"})
 
     def end_turn(self, body: dict[str, Any]) -> None:
-        self.record("turn.ended", body)
-        self._mark_turn(None)
+        self.record("turn.ended", body, {_OPEN_TURN_KEY: None})
 
     def greeted(self, stored_seq: int) -> None:
         """Told at each connect what the daemon has stored."""
@@ -86,12 +88,6 @@ class Feed:
                     await self._progress.wait()
         except TimeoutError:
             log.warning("ending before the daemon has all events; it gets them after the next start")
-
-    def _mark_turn(self, value: str | None) -> None:
-        try:
-            self._store.save_meta(_OPEN_TURN_KEY, value)
-        except StorageError as error:
-            log.warning("%s", error.message)
 
     async def _send_batch(self, link: Link) -> bool:
         """Sends what follows the daemon's last event; whether there may be more to send."""

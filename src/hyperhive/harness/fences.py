@@ -17,6 +17,7 @@ DISALLOWED_TOOLS = (
     "CronDelete",
     "CronList",
     "ListAgents",
+    "RemoteTrigger",
     "ScheduleWakeup",
     "SendMessage",
 )

@@ -30,12 +30,13 @@ class SupersededError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """The daemon's answer to hello. `config` is what it sent as such, not looked at."""
+    """The daemon's answer to hello. `config` and `park` are what it sent as such, not looked at."""
 
     agent: str
     manager: bool
     events_stored_seq: int
     config: object
+    park: object = None
 
 
 class Link:
@@ -144,6 +145,6 @@ def _parse_hello(answer: Any) -> Greeting:
     match answer:
         case {"agent": str(agent), "manager": bool(manager), "events_stored_seq": int(stored_seq), **rest}:
             # A config that is no good is no reason to be without a link: the operator is told over it.
-            return Greeting(agent, manager, stored_seq, rest.get("config"))
+            return Greeting(agent, manager, stored_seq, rest.get("config"), rest.get("park"))
         case _:
             raise UnavailableError("the daemon's answer to hello is not one", "the daemon and the harness differ")

@@ -9,21 +9,29 @@ import signal
 import sys
 from typing import Any
 
-from hyperhive.core.errors import HiveError
+from hyperhive.core.errors import ConflictError, HiveError
+from hyperhive.core.turns import TurnState
 from hyperhive.harness.config import Configs
 from hyperhive.harness.engine_client import Services
 from hyperhive.harness.events import EventStore
 from hyperhive.harness.feed import Feed
 from hyperhive.harness.inbox import Inbox
 from hyperhive.harness.link import Greeting, Link, SupersededError
+from hyperhive.harness.local_port import LocalPort
+from hyperhive.harness.login import LoginDesk
 from hyperhive.harness.loop import TurnLoop
+from hyperhive.harness.notes import INSTRUCTIONS, NotesKeeper
+from hyperhive.harness.own_login import find_claude_folder, observe_login
+from hyperhive.harness.park import parse_park
 from hyperhive.harness.permissions import Permissions
-from hyperhive.harness.settings import Settings, load_settings
+from hyperhive.harness.runner import TurnRunner
+from hyperhive.harness.settings import Settings, load_settings, observe_model, save_model
+from hyperhive.harness.side_session import SideSession
 from hyperhive.harness.status import StatusBoard
 from hyperhive.harness.tools import Toolbox
 from hyperhive.harness.warm_engine import WarmEngine
 from hyperhive.wire import agent_link
-from hyperhive.wire.agent_link import HarnessConfig
+from hyperhive.wire.agent_link import HarnessConfig, LoginFields
 from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError
 
 log = logging.getLogger("hive.harness")
@@ -38,13 +46,21 @@ class Harness:
     def __init__(self, settings: Settings) -> None:
         self._store = EventStore(settings.state)
         self._feed = Feed(self._store)
-        self._status = StatusBoard(self._feed)
+        self._settings = settings
+        self._status = StatusBoard(
+            self._feed,
+            lambda: observe_model(settings.state, ""),
+            _observe_login,
+        )
         self._inbox = Inbox()
         self._configs = Configs(self._configured)
         self._config: HarnessConfig | None = None
         self._hello: asyncio.Future[Greeting] = asyncio.get_running_loop().create_future()
         socket = settings.sockets / "hive.sock"
         self._link = Link(socket, settings.generation, self._inbox.holding, self._greeted, self._answer)
+        self._egress = LocalPort(settings.egress_port, settings.sockets / "egress.sock")
+        self._model = LocalPort(settings.model_port, settings.sockets / "model.sock")
+        self._logins = LoginDesk(settings.claude, os.environ, self._make_room, _observe_login, self._status.refresh)
         self._permissions = Permissions(self._link, self._status.explain)
         self._engine = WarmEngine(
             settings.claude,
@@ -54,13 +70,37 @@ class Harness:
             Services(Toolbox(self._link, self._inbox).call, self._permissions.ask),
             self._take_event,
             self._feed.notice,
+            self._engine_ended,
         )
-        self._loop = TurnLoop(settings, self._configs, self._link, self._inbox, self._feed, self._status, self._engine)
+        side = SideSession(settings.claude, settings.state, INSTRUCTIONS, self._find_model)
+        self._notes = NotesKeeper(settings.state, self._store, self._link, side.ask)
+        self._runner = TurnRunner(
+            settings,
+            self._configs,
+            self._feed,
+            self._status,
+            self._engine,
+            lambda: self._permissions.waits,
+            self._logins.wait_until_quiet,
+        )
+        self._loop = TurnLoop(
+            self._configs,
+            self._link,
+            self._inbox,
+            self._feed,
+            self._status,
+            self._engine,
+            self._runner,
+            self._store,
+            self._notes,
+        )
 
     async def run(self) -> None:
         """Raises SupersededError when another harness took over, and whatever a part fails with."""
-        self._feed.open()
-        sending = [asyncio.create_task(part) for part in (self._link.run(), self._feed.run(self._link))]
+        if self._feed.open():
+            self._loop.count_crash()
+        parts = (self._link.run(), self._feed.run(self._link), self._egress.run(), self._model.run())
+        sending = [asyncio.create_task(part) for part in parts]
         working = [asyncio.create_task(part) for part in (self._status.run(self._link), self._work())]
         try:
             done, _ = await asyncio.wait([*sending, *working], return_when=asyncio.FIRST_COMPLETED)
@@ -68,6 +108,7 @@ class Harness:
                 part.result()
         finally:
             await _cancel(working)
+            await self._logins.close()
             await self._engine.close()
             await self._loop.farewell()
             await self._feed.flush(_FLUSH_S)
@@ -81,11 +122,26 @@ class Harness:
         # The loop drives the engine, and so is made after it.
         self._loop.take_event(event)
 
+    async def _make_room(self) -> None:
+        """For a login: ends a claude that is open, which would go on with what it knows of the one before."""
+        if self._status.state in {TurnState.THINKING, TurnState.COMPACTING}:
+            raise ConflictError("a turn runs", "wait for its end, or cancel it: then log in")
+        await self._engine.cool()
+
+    def _engine_ended(self) -> None:
+        self._runner.report()
+
+    def _find_model(self) -> str:
+        """What a session beside the conversation runs on: the same as that."""
+        config = self._configs.current
+        return observe_model(self._settings.state, config["model"] if config else "")
+
     def _greeted(self, hello: Greeting) -> None:
         self._feed.greeted(hello.events_stored_seq)
-        self._status.greeted()
+        self._status.refresh()
         try:
             self._configs.take(hello.config)
+            self._loop.take_park(parse_park(hello.park))
         except HiveError as error:
             self._feed.notice(error.message)
         if not self._hello.done():
@@ -100,15 +156,37 @@ class Harness:
             self._permissions.forget()
         self._loop.take_config(config)
 
-    async def _answer(self, method: str, params: dict[str, Any]) -> dict[str, bool]:
+    async def _answer(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         match method:
             case agent_link.CANCEL_TURN:
                 return {"cancelled": await self._loop.cancel()}
+            case agent_link.COMPACT:
+                return {"accepted": self._loop.wish_compact()}
+            case agent_link.SET_PARK:
+                self._loop.take_park(parse_park(params.get("park")))
+                return {}
+            case agent_link.SET_MODEL:
+                save_model(self._settings.state, str(params.get("model") or ""))
+                self._status.refresh()
+                return {}
+            case agent_link.SET_NOTES:
+                return {**self._notes.take(params)}
+            case agent_link.LOGIN_START:
+                return {"url": await self._logins.start()}
+            case agent_link.LOGIN_FINISH:
+                return {**await self._logins.finish(str(params.get("code") or ""))}
+            case agent_link.LOGIN_CANCEL:
+                await self._logins.cancel()
+                return {}
             case agent_link.SET_CONFIG:
                 self._configs.take(params.get("config"))
                 return {}
             case _:
                 raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {method[:80]!r}")
+
+
+def _observe_login() -> LoginFields:
+    return observe_login(find_claude_folder(os.environ), os.environ)
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

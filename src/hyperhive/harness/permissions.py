@@ -59,6 +59,11 @@ class Permissions:
         self._granted_until_s: dict[tuple[str, str], float] = {}
         self._waiting: list[str] = []
 
+    @property
+    def waits(self) -> bool:
+        """Whether a call waits for the operator now."""
+        return bool(self._waiting)
+
     def forget(self) -> None:
         """The rules are others now: what was granted under the old ones no longer counts."""
         self._granted_until_s.clear()

@@ -22,7 +22,9 @@ have begun on this message before: look at what is already done.
 Your working folder is /state, and it stays when your container is restarted or your conversation begins anew. \
 Keep in /state/notes.md what you will need then: what you were asked for, what is done, what comes next. When a \
 conversation begins, and whenever you do not remember, first read that file if it is there: it may have been written \
-for you before you were started. Questions that only the human can answer go through `ask_operator`.
+for you before you were started. When your container was started anew, a message from "system" with the event \
+"started" may say why: then look at your notes and at what is half done. Questions that only the human can answer go \
+through `ask_operator`.
 
 A tool call that your config does not allow is denied, and will be again: do not look for a way around it. If your \
 work needs it, tell the manager what for: it can propose a change of your config to the operator."""

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hyperhive.core.config_values import parse_model
-from hyperhive.core.errors import InvalidInputError
+from hyperhive.core.errors import InvalidInputError, StorageError
+from hyperhive.wire.agent_link import EGRESS_PORT
 
+MODEL_FILE = "hyperhive-model"
 # Room for a name and a newline; the file is the agent's to write, so never more of it is read.
 _MODEL_FILE_LIMIT_BYTES = 256
 
@@ -31,6 +33,13 @@ def _parse_generation(text: str) -> int:
     return generation
 
 
+def _parse_port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError("is not from 0 to 65535")
+    return port
+
+
 def _parse_seconds(text: str) -> float:
     seconds = float(text)
     if not 0 <= seconds <= 7 * 24 * 3600:
@@ -46,7 +55,10 @@ class Settings:
     state: Path
     generation: int
     warm_s: float
+    silence_s: float
     claude: Path | None
+    egress_port: int
+    model_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ class Row:
 
 
 ROWS = (
-    Row("sockets", "HIVE_SOCKETS", "/run/hive", _parse_folder, "the folder of hive.sock and model.sock"),
+    Row("sockets", "HIVE_SOCKETS", "/run/hive", _parse_folder, "the folder of the three sockets"),
     Row("state", "HIVE_STATE", "/state", _parse_folder, "the agent's own folder, with its notes and events"),
     Row("generation", "HIVE_GENERATION", "0", _parse_generation, "which start of the container this is"),
     Row(
@@ -71,7 +83,29 @@ ROWS = (
         _parse_seconds,
         "how long claude stays open, if the config does not say",
     ),
+    Row(
+        "silence_s",
+        "HIVE_SILENCE_S",
+        # The longest answers take most of an hour to write, and claude tells of one when it is whole.
+        "3600",
+        _parse_seconds,
+        "how long claude may say nothing in a turn before it counts as hung",
+    ),
     Row("claude", "HIVE_CLAUDE", "", _parse_optional_file, "the CLI; empty: the one of claude-agent-sdk"),
+    Row(
+        "egress_port",
+        "HIVE_EGRESS_PORT",
+        str(EGRESS_PORT),
+        _parse_port,
+        "the port on the loopback that leads to egress.sock; 0: none",
+    ),
+    Row(
+        "model_port",
+        "HIVE_MODEL_PORT",
+        "0",
+        _parse_port,
+        "the port on the loopback that leads to model.sock, for a login of claude's own; 0: none",
+    ),
 )
 
 
@@ -95,7 +129,7 @@ def observe_model(state: Path, default: str) -> str:
     An unreadable or malformed file counts as absent: the agent can write it.
     """
     try:
-        descriptor = os.open(state / "hyperhive-model", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(state / MODEL_FILE, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return default
     try:
@@ -105,3 +139,26 @@ def observe_model(state: Path, default: str) -> str:
         return default
     finally:
         os.close(descriptor)
+
+
+def save_model(state: Path, model: str) -> None:
+    """Keeps the model that was chosen by hand, from the next turn on; empty: none.
+
+    Raises InvalidInputError for what is no model, StorageError if it cannot be written.
+    """
+    try:
+        parse_model(model)
+    except ValueError as error:
+        raise InvalidInputError(f"this is no model: {error}", "name one such as 'opus' or leave it empty") from error
+    fresh = state / f"{MODEL_FILE}.new"
+    try:
+        # Whatever lies there, a link too, is replaced and not written through.
+        fresh.unlink(missing_ok=True)
+        if model:
+            with fresh.open("x", encoding="utf-8") as file:
+                file.write(f"{model}\n")
+            fresh.replace(state / MODEL_FILE)
+        else:
+            (state / MODEL_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"the model cannot be kept: {error.strerror}", "make room in /state") from error

@@ -18,7 +18,7 @@ from hyperhive.wire.tools import TOOLS, Tool
 # How long a tool waits for the daemon beyond what it was asked to wait: a restart of the daemon takes seconds.
 _DEADLINE_S = 60.0
 _PROPOSALS = frozenset({agent_link.REQUEST_APPLY_COMMIT, agent_link.REQUEST_SPAWN_COMMIT})
-_WITH_KEY = frozenset({agent_link.SEND, agent_link.ASK_OPERATOR}) | _PROPOSALS
+_WITH_KEY = frozenset({agent_link.SEND, agent_link.ASK_OPERATOR, agent_link.REMIND_ME}) | _PROPOSALS
 _TOOLS_BY_NAME = {tool.name: tool for tool in TOOLS}
 # Calls without an answer whose keys are remembered; an agent repeats a failed call soon or not at all.
 _UNANSWERED_LIMIT = 32
@@ -131,6 +131,12 @@ def _render_answer(tool: Tool, arguments: dict[str, Any], answer: Any) -> str:
             return f"message {message_id} to {arguments['to']} is sent"
         case agent_link.ASK_OPERATOR, {"id": int(question_id)}:
             return f"question {question_id} is asked; the answer arrives as a message from 'operator'"
+        case agent_link.REMIND_ME, {"id": int(reminder_id), "due_at": str(due_at)}:
+            return f"reminder {reminder_id} is set: its note arrives as a message from 'system' at {due_at}"
+        case agent_link.CANCEL_REMINDER, _:
+            return f"reminder {arguments['id']} is cancelled"
+        case agent_link.LIST_REMINDERS, {"reminders": []}:
+            return "no reminders wait"
         case agent_link.REQUEST_SPAWN, {"approval_id": int(approval_id)}:
             return _render_approval(approval_id)
         case agent_link.REQUEST_SPAWN_DRAFT, _:

@@ -32,7 +32,8 @@ class WarmEngine:
     """Starts an engine for the first turn, ends it `warm_s` after the last sign of claude, and resumes the session.
 
     A turn whose config wants claude opened otherwise than it is open gets a new one, with the same session. A config's
-    `warm_s` goes before the one given here. `notice` is told what the transcript should tell. One turn at a time.
+    `warm_s` goes before the one given here. `notice` is told what the transcript should tell, `ended` called when there
+    is no claude open any more. One turn at a time.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class WarmEngine:
         services: Services,
         on_event: OnEvent,
         notice: Callable[[str], None],
+        ended: Callable[[], None],
     ) -> None:
         self._claude = claude
         self._working_folder = working_folder
@@ -52,12 +54,14 @@ class WarmEngine:
         self._services = services
         self._on_event = on_event
         self._notice = notice
+        self._ended = ended
         self._engine: EngineProcess | None = None
         self._config: HarnessConfig | None = None
         self._offer_seen = False
         self._resumed = False
         self._running = False
-        self._last_sign_at = 0.0
+        self.last_sign_at_s = 0.0
+        """When claude last said something, by the loop's clock."""
         self._cooling: asyncio.Task[None] | None = None
         # Held while an engine is started or ended.
         self._changing = asyncio.Lock()
@@ -95,6 +99,11 @@ class WarmEngine:
     def alive(self) -> bool:
         return self._engine is not None and self._engine.alive
 
+    @property
+    def has_session(self) -> bool:
+        """Whether there is a conversation to go on with."""
+        return bool(self._find_session())
+
     async def interrupt(self) -> bool:
         """Asks claude to end what it does; whether there was a claude that took it."""
         try:
@@ -116,6 +125,20 @@ class WarmEngine:
         async with self._changing:
             if not self._running and self._config is not None and not _is_opened_alike(self._config, config):
                 await self._end()
+
+    async def cool(self) -> None:
+        """Ends the engine now. The next turn starts another and goes on with the conversation."""
+        async with self._changing:
+            await self._end()
+
+    async def forget_session(self) -> None:
+        """Ends the engine; the next turn begins a new conversation."""
+        async with self._changing:
+            await self._end()
+            try:
+                self._store.save_meta(_SESSION_KEY, None)
+            except HiveError as error:
+                log.warning("%s", error.message)
 
     async def close(self) -> None:
         """Ends the engine in good order. Nothing may be called afterwards."""
@@ -165,7 +188,9 @@ class WarmEngine:
             mcp_servers=config["mcp_servers"],
             prompt=config["prompt"],
         )
-        return await EngineProcess.start(params, self._take_event, self._services)
+        engine = await EngineProcess.start(params, self._take_event, self._services)
+        engine.when_ended(self._ended)
+        return engine
 
     async def _end(self) -> None:
         engine, self._engine = self._engine, None
@@ -200,7 +225,7 @@ class WarmEngine:
             log.exception("the session's id cannot be kept: after a restart the conversation begins anew")
 
     def _sign(self) -> None:
-        self._last_sign_at = asyncio.get_running_loop().time()
+        self.last_sign_at_s = asyncio.get_running_loop().time()
 
     def _cool(self) -> None:
         if self._cooling is None or self._cooling.done():
@@ -213,7 +238,7 @@ class WarmEngine:
     async def _end_when_cold(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            left_s = self._last_sign_at + self._get_warm_s() - clock()
+            left_s = self.last_sign_at_s + self._get_warm_s() - clock()
             if left_s <= 0:
                 break
             await asyncio.sleep(left_s)

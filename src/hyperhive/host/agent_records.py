@@ -4,8 +4,11 @@ from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.core.events import EventName
 from hyperhive.core.names import MANAGER
 from hyperhive.host.approval_records import fail_pending
+from hyperhive.host.hibernation_records import mark_woken
+from hyperhive.host.kick import NEEDED, Start, queue_kick
 from hyperhive.host.notices import notify_manager
-from hyperhive.host.questions import cancel_permissions
+from hyperhive.host.park_records import forget_parks
+from hyperhive.host.questions import cancel_notes_questions, cancel_permissions
 from hyperhive.host.store.rows import AgentRecord, to_agent
 from hyperhive.host.store.store import Transaction, View
 
@@ -30,9 +33,16 @@ def check_name_is_free(view: View, name: str) -> None:
         raise ConflictError(f"there is an agent {name!r} already", "choose another name")
 
 
-def begin_generation(tx: Transaction, name: str, commit: str, trying: bool) -> int:
-    """Counts a start of the container with `commit`. What the harness before it asked, nobody waits for any more."""
+def begin_generation(
+    tx: Transaction, name: str, commit: str, trying: bool, start: Start = NEEDED, delivered: bool = False
+) -> int:
+    """Counts a start of the container with `commit`. What the harness before it asked, nobody waits for any more.
+
+    The agent is told of the start if it should be (`kick`); `delivered` says whether it was ever given a message.
+    """
     cancel_permissions(tx, name)
+    mark_woken(tx, name)
+    queue_kick(tx, name, start, delivered)
     return int(tx.get("begin_generation", name=name, commit=commit, trying=int(trying))["generation"])
 
 
@@ -45,6 +55,8 @@ def mark_destroyed(tx: Transaction, name: str) -> None:
     tx.list("mark_destroyed", name=name, at=tx.at_ms)
     fail_pending(tx, name, f"{name} was destroyed")
     cancel_permissions(tx, name)
+    cancel_notes_questions(tx, name)
+    forget_parks(tx, name)
     tx.emit(EventName.AGENT_DESTROYED, name, {})
     if name != MANAGER:
         notify_manager(tx, "destroyed", agent=name)
@@ -52,7 +64,7 @@ def mark_destroyed(tx: Transaction, name: str) -> None:
 
 def save_deployed(tx: Transaction, name: str, commit: str) -> None:
     """Makes `commit` the deployed config of an agent."""
-    tx.list("set_deployed_commit", name=name, commit=commit)
+    tx.list("set_deployed_commit", name=name, commit=commit, at=tx.at_ms)
     tx.emit(EventName.AGENT_CONFIGURED, name, {"commit": commit})
 
 

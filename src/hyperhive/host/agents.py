@@ -9,8 +9,12 @@ from datetime import datetime
 
 import structlog
 
+from hyperhive.core.config_values import parse_model
 from hyperhive.core.errors import ConflictError, RefusedError
-from hyperhive.core.names import MANAGER, container_name, parse_agent_name, parse_known_agent_name
+from hyperhive.core.login import parse_expiry
+from hyperhive.core.names import MANAGER, OPERATOR, container_name, parse_agent_name, parse_known_agent_name
+from hyperhive.core.parking import ParkKind
+from hyperhive.core.text import cut_text, render_safe_line
 from hyperhive.core.turns import TurnState, TurnStatus
 from hyperhive.host.agent_records import get_agent, get_any_agent, insert_agent, mark_destroyed
 from hyperhive.host.configs.configs import Configs
@@ -21,7 +25,8 @@ from hyperhive.host.link.connection import LinkConnection
 from hyperhive.host.link.params import AgentEvent, TurnStateParams
 from hyperhive.host.link.server import LinkServer
 from hyperhive.host.notices import notify_manager
-from hyperhive.host.roster import Roster
+from hyperhive.host.park_records import release_in
+from hyperhive.host.roster import Live, Roster
 from hyperhive.host.store.rows import AgentRecord, Desired
 from hyperhive.host.store.store import Store, Transaction
 from hyperhive.system.clock import now
@@ -32,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 # Agents' uids start here: systemd documents the range as unused by anything it allocates.
 FIRST_UID = 1_900_000_000
+
+_LOGINS = frozenset({"none", "own", "hive"})
+_ACCOUNT_CHARS = 200
 
 
 class Agents:
@@ -71,7 +79,7 @@ class Agents:
 
     async def start(self, name: str, by: str) -> None:
         await self._want(name, Desired.RUNNING, by)
-        self._lifecycle.converge_soon(name)
+        self._lifecycle.start_soon(name, by)
 
     async def stop(self, name: str, by: str) -> None:
         await self._want(name, Desired.STOPPED, by)
@@ -80,7 +88,7 @@ class Agents:
     async def restart(self, name: str, by: str) -> None:
         """Stops the container, if it runs, and starts it anew."""
         await self._want(name, Desired.RUNNING, by)
-        self._lifecycle.soon(self._lifecycle.restart(name))
+        self._lifecycle.restart_soon(name, by)
 
     async def destroy(self, name: str) -> None:
         """Ends an agent for good; its state is kept until it is purged. Returns when the container is gone.
@@ -93,7 +101,7 @@ class Agents:
         record = await self._store.read(lambda view: get_any_agent(view, name))
         if record.destroyed_at is not None:
             return
-        await self._want(name, Desired.STOPPED, "operator")
+        await self._want(name, Desired.STOPPED, OPERATOR)
         await self._lifecycle.end(name, remove=True, mark=lambda tx: mark_destroyed(tx, name))
         self._configs.forget(name)
         self._roster.forget(name)
@@ -135,6 +143,7 @@ class Agents:
             return
         live.turn = TurnStatus(state, since if since.tzinfo else now(), status.reason)
         live.model = status.model or live.model
+        _take_status(live, status)
         self._roster.changed(agent)
 
     def note_events(self, agent: str, events: Sequence[AgentEvent]) -> None:
@@ -152,7 +161,10 @@ class Agents:
         def change(tx: Transaction) -> None:
             get_agent(tx, name)
             tx.list("set_desired", name=name, desired=desired)
-            if by == "operator" and name != MANAGER and desired is Desired.STOPPED:
+            if by == OPERATOR and desired is Desired.RUNNING:
+                # An act that says "try again".
+                release_in(tx, name, (ParkKind.FAILING, ParkKind.LOGIN))
+            if by == OPERATOR and name != MANAGER and desired is Desired.STOPPED:
                 notify_manager(tx, "killed", agent=name)
 
         await self._store.write(change)
@@ -161,3 +173,21 @@ class Agents:
     async def _get(self, name: str) -> AgentRecord:
         parse_known_agent_name(name)
         return await self._store.read(lambda view: get_agent(view, name))
+
+
+def _take_status(live: Live, status: TurnStateParams) -> None:
+    """Takes what a harness tells of itself into its row. It is an agent's word: what makes no sense is left out."""
+    live.chosen_model = _read_model(status.chosen_model)
+    live.context_tokens, live.context_limit = status.context_tokens, status.context_limit
+    live.session_usd = status.session_usd
+    live.warm = status.warm
+    live.login = status.login.kind if status.login.kind in _LOGINS else "unknown"
+    live.login_account = cut_text(render_safe_line(status.login.account), _ACCOUNT_CHARS)
+    live.login_expires_at = parse_expiry(status.login.expires_at)
+
+
+def _read_model(text: str) -> str:
+    try:
+        return parse_model(text)
+    except ValueError:
+        return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from hyperhive import __version__
+from hyperhive.core.egress import parse_egress_map
 from hyperhive.core.errors import ConflictError, HiveError, StorageError
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots, decide_roots
@@ -26,7 +27,14 @@ from hyperhive.host.parts import Work, build_parts
 from hyperhive.host.rehearsal import run_stand_in
 from hyperhive.host.review import Reviews
 from hyperhive.host.sessions import Sessions
-from hyperhive.host.settings import DEFAULT_UPSTREAM, Credential, Settings, load_credential, parse_credential
+from hyperhive.host.settings import (
+    DEFAULT_UPSTREAM,
+    Credential,
+    Settings,
+    check_ca_file,
+    load_credential,
+    parse_credential,
+)
 from hyperhive.host.store.store import Transaction
 from hyperhive.system.clock import now
 from hyperhive.system.http_server import own_uid_or_root, serve_http
@@ -67,9 +75,11 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     await driver.prepare()
 
     kind = "none" if credential is None else credential.kind
-    harness = HarnessSettings(kind, settings.warm_s, settings.claude)
+    ca_file = check_ca_file(settings.ca_file)
+    harness = HarnessSettings(kind, settings.warm_s, settings.claude, ca_file, settings.hibernate_s)
     broken = asyncio.Event()
-    parts = build_parts(roots, driver, harness, upstream, credential, stack, broken.set)
+    places = parse_egress_map(settings.egress_map)
+    parts = build_parts(roots, driver, harness, upstream, credential, stack, broken.set, places)
     await parts.prepare()
 
     listener = await _bind_dashboard(settings.port)
@@ -83,8 +93,13 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
             credential="none" if _is_rehearsed(settings) else kind,
             driver=driver.name,
             started_at=now(),
+            park=None,
         ),
         origin=f"http://127.0.0.1:{port}",
+        parking=parts.parking,
+        budgets=parts.budgets,
+        turn_acts=parts.turn_acts,
+        logins=parts.logins,
         store=parts.store,
         feed=parts.feed,
         broker=parts.broker,
@@ -93,10 +108,14 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         reviews=Reviews(parts.store, parts.configs),
         agents=parts.agents,
         lifecycle=parts.lifecycle,
-        config_views=ConfigViews(parts.store, parts.configs),
+        config_views=ConfigViews(parts.store, parts.configs, account=credential is None),
         drafts=parts.drafts,
         kept=parts.kept,
+        notes=parts.notes,
         transcripts=parts.transcripts,
+        stats=parts.stats,
+        egress=parts.egress.log,
+        schedule=parts.schedule,
         sessions=Sessions(parts.store),
         shutdown=shutdown,
     )
@@ -114,7 +133,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     print(f"dashboard: {await login_url(services)}", flush=True)
     log.info("hive.ready", version=__version__, port=port, driver=driver.name, data=str(roots.data))
     if credential is None:
-        log.warning("hive.no_credential", hint="agents cannot reach a model: set ANTHROPIC_API_KEY, see `hive doctor`")
+        log.warning("hive.no_credential", hint="each agent needs a login: hive login NAME")
     await _first_of(stop, shutdown, broken)
     if broken.is_set():
         raise StorageError("the disk failed: the hive ends rather than confirm what may be lost", "see the log")

@@ -20,8 +20,10 @@ from hyperhive.host.approval_records import list_open, resolve
 from hyperhive.host.broker import bury_messages
 from hyperhive.host.configs.configs import Configs, Version
 from hyperhive.host.configs.meaning import plan_effect, plan_meaning
+from hyperhive.host.containers import HaltedError
 from hyperhive.host.kept import ORPHANED
-from hyperhive.host.lifecycle import HaltedError, Lifecycle
+from hyperhive.host.lifecycle import Lifecycle
+from hyperhive.host.schedule_records import forget_schedule
 from hyperhive.host.store.rows import AgentRecord, to_agent, to_approval
 from hyperhive.host.store.store import Store, Transaction
 
@@ -172,6 +174,7 @@ class Applies:
         def fail(tx: Transaction) -> Approval:
             if drafted:
                 bury_messages(tx, approval.agent, f"{approval.agent} could not be spawned")
+                forget_schedule(tx, approval.agent)
                 tx.list("delete_agent", name=approval.agent)
                 tx.list("insert_draft", name=approval.agent, requested_by=approval.requested_by, at=tx.at_ms)
                 tx.emit(EventName.DRAFT_CREATED, approval.agent, {"requested_by": approval.requested_by})

@@ -12,12 +12,15 @@ from hyperhive.core.errors import InvalidInputError, NotFoundError, RefusedError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import DELIVERY_ATTEMPTS, RECV_LIMIT_BYTES, Message, MessageState, parse_body
 from hyperhive.core.names import OPERATOR, parse_recipient
+from hyperhive.core.parking import Park, decide_park
 from hyperhive.core.policy import Policy, Verdict, decide_recipient
 from hyperhive.host.present import show_message
-from hyperhive.host.store.rows import to_message
+from hyperhive.host.store.rows import to_message, to_park
 from hyperhive.host.store.store import Store, Transaction, View
 
-_WAKING = frozenset({EventName.MESSAGE_SENT, EventName.MESSAGE_REQUEUED})
+_WAKING = frozenset(
+    {EventName.MESSAGE_SENT, EventName.MESSAGE_REQUEUED, EventName.AGENT_RESUMED, EventName.AGENT_WOKEN}
+)
 # A wake is only a hint: whoever waits looks again after this long all the same.
 RECHECK_S = 20.0
 REFUSED_EVERY_S = 10.0
@@ -85,17 +88,32 @@ def _find_thread(tx: Transaction, sender: str, in_reply_to: int | None) -> int |
 class Broker:
     """All that happens to messages. Callers name who they are: identity was established before they got here."""
 
-    def __init__(self, store: Store, get_policy: Callable[[str], Awaitable[Policy]]) -> None:
-        """`get_policy` gives the applied policy of an agent, or raises a HiveError: then it may not send."""
+    def __init__(
+        self,
+        store: Store,
+        get_policy: Callable[[str], Awaitable[Policy]],
+        find_park: Callable[[str], Park | None],
+    ) -> None:
+        """`get_policy` gives the applied policy of an agent, or raises a HiveError: then it may not send.
+
+        `find_park` tells what keeps an agent from its messages, from memory.
+        """
         self._store = store
         self._get_policy = get_policy
+        self._find_park = find_park
         self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._refused_at_s: dict[str, float] = {}
 
     def on_event(self, event: Event) -> None:
-        """Wakes whoever waits for the recipient's messages; called by the feed after each commit."""
-        if event.name in _WAKING and event.agent is not None:
-            for waiter in self._waiters.get(event.agent, ()):
+        """Wakes whoever may get messages now; called by the feed after each commit."""
+        if event.name is EventName.AGENT_RESUMED and event.agent is None:
+            self._wake(*self._waiters)
+        elif event.name in _WAKING and event.agent is not None:
+            self._wake(event.agent)
+
+    def _wake(self, *recipients: str) -> None:
+        for recipient in recipients:
+            for waiter in self._waiters.get(recipient, ()):
                 waiter.set()
 
     async def send(
@@ -147,7 +165,8 @@ class Broker:
     ) -> tuple[list[Message], int]:
         """Leases up to `max_messages` to the harness of that generation, waiting up to `wait_s` for the first.
 
-        Returns them, oldest first, and how many more are queued. Both empty and 0 after a wait in vain.
+        Returns them, oldest first, and how many more are queued. Both empty and 0 after a wait in vain, and whatever
+        is queued while the recipient is parked, or its container is being stopped to hibernate.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -170,10 +189,12 @@ class Broker:
 
     async def _lease(self, recipient: str, generation: int, max_messages: int) -> tuple[list[Message], int]:
         # Looking first keeps a wait in vain from writing.
-        if not await self._store.read(lambda view: count_queued(view, recipient)):
+        if self._find_park(recipient) or not await self._store.read(lambda view: count_queued(view, recipient)):
             return [], 0
 
         def lease(tx: Transaction) -> tuple[list[Message], int]:
+            if _is_held(tx, recipient):
+                return [], 0
             rows = tx.list(
                 "lease_messages",
                 recipient=recipient,
@@ -268,6 +289,15 @@ class Broker:
         """The operator's messages with an id below `before`, newest first."""
         rows = await self._store.read(lambda view: view.list("list_inbox", before=before, limit=limit))
         return [to_message(row) for row in rows]
+
+
+def _is_held(tx: Transaction, recipient: str) -> bool:
+    """Whether nothing may be handed out now: parked, though nobody may have been told of it yet, or hibernating."""
+    row = tx.find("get_agent", name=recipient)
+    # Its harness is about to end; what it got now would be lost with it until the next one asks.
+    if row is not None and row["hibernated"]:
+        return True
+    return decide_park(map(to_park, tx.list("list_parks_over", agent=recipient)), tx.at) is not None
 
 
 def count_queued(view: View, recipient: str) -> int:

@@ -31,9 +31,11 @@ FIRST_TAG = "deployed/0"
 class ConfigViews:
     """All methods raise InvalidInputError for what is no name, NotFoundError for what is no agent of the hive now."""
 
-    def __init__(self, store: Store, configs: Configs) -> None:
+    def __init__(self, store: Store, configs: Configs, *, account: bool = False) -> None:
+        """`account`: whether agents have a login of claude of their own."""
         self._store = store
         self._configs = configs
+        self._account = account
 
     async def view(self, name: str) -> AgentConfigView:
         """The deployed config. One that cannot be used is shown with the reason."""
@@ -47,7 +49,7 @@ class ConfigViews:
             files=_show_files(await repository.list_files(commit), await repository.read_files(commit)),
             problem=problem,
             config=None if config is None else config.model_dump(mode="json"),
-            permissions=[] if config is None else list_powers(config, name),
+            permissions=[] if config is None else list_powers(config, name, account=self._account),
         )
 
     async def history(self, name: str) -> list[ConfigVersion]:

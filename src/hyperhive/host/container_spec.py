@@ -5,16 +5,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperhive.core.login import PLACEHOLDER
 from hyperhive.core.names import MANAGER, container_name
 from hyperhive.core.paths import Roots
 from hyperhive.host.drivers.protocol import ContainerSpec, Mount
 from hyperhive.host.git_config import APPLIED, GIT_CONFIG_FILE
 from hyperhive.host.store.rows import AgentRecord
+from hyperhive.wire.agent_link import EGRESS_PORT, MODEL_PORT
 
 HARNESS = (sys.executable, "-I", "-m", "hyperhive.harness.main")
 
-# Not a credential: it makes claude send its requests, and the gateway puts the real one in its place.
-PLACEHOLDER = "held-by-the-hive"
+# Where the certificates of --ca-file are in a container.
+CA_FILE = Path("/run/hive-ca.pem")
+
+# The harness carries it to egress.sock. The model has a socket of its own, which no proxy may come before.
+_PROXY = f"http://127.0.0.1:{EGRESS_PORT}"
+_NO_PROXY = "localhost,127.0.0.1,::1,model.hive"
+# In both cases, as programs differ in which they read. Requests that are not https get an answer that says so.
+_EGRESS = {
+    **dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), _PROXY),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), _NO_PROXY),
+    # node's own fetch reads them only then, from node 22.21 and 24 on.
+    "NODE_USE_ENV_PROXY": "1",
+}
 
 # For the manager. By a file, as git does not hand on to the far side of a fetch what variables say of settings.
 _GIT = {
@@ -31,12 +44,16 @@ class HarnessSettings:
     """What the daemon's settings say about harnesses.
 
     `credential` is what the gateway adds: api_key, token, or none (the agent has a login of its own). `claude` is
-    the path of another CLI than the bundled one, as seen in the container; empty for the bundled one.
+    the path of another CLI than the bundled one, as seen in the container; empty for the bundled one. `ca_file` has
+    certificates that claude is to trust besides those it brings. `hibernate_s` is after how long an idle container
+    stops, 0 for never.
     """
 
     credential: str
     warm_s: float
     claude: str = ""
+    ca_file: Path | None = None
+    hibernate_s: float = 3600.0
 
 
 def plan_container(
@@ -59,6 +76,8 @@ def plan_container(
     ]
     if settings.claude and not Path(settings.claude).is_relative_to("/usr"):
         mounts.append(Mount(Path(settings.claude), Path(settings.claude)))
+    if settings.ca_file is not None:
+        mounts.append(Mount(settings.ca_file, CA_FILE))
     if record.name == MANAGER:
         mounts.append(Mount(roots.proposed_folder, Path("/agents"), writable=True))
         mounts.append(Mount(roots.applied_folder, APPLIED))
@@ -85,17 +104,31 @@ def _environment(record: AgentRecord, settings: HarnessSettings) -> dict[str, st
         # The rules for commands are judged as bash reads them.
         "SHELL": "/bin/bash",
         "CLAUDE_CONFIG_DIR": "/home/agent/.claude",
-        "ANTHROPIC_BASE_URL": "http://model.hive",
-        "ANTHROPIC_UNIX_SOCKET": "/run/hive/model.sock",
+        **_EGRESS,
         "HIVE_GENERATION": str(record.generation),
         "HIVE_WARM_S": f"{settings.warm_s:g}",
     }
     if settings.claude:
         environment["HIVE_CLAUDE"] = settings.claude
-    if settings.credential == "api_key":
-        environment["ANTHROPIC_API_KEY"] = PLACEHOLDER
-    if settings.credential == "token":
-        environment["CLAUDE_CODE_OAUTH_TOKEN"] = PLACEHOLDER
+    if settings.ca_file is not None:
+        # Adds to what claude trusts. SSL_CERT_FILE, which others read, would replace it.
+        environment["NODE_EXTRA_CA_CERTS"] = str(CA_FILE)
+    environment |= _plan_model_route(settings.credential)
     if record.name == MANAGER:
         environment |= _GIT
     return environment
+
+
+def _plan_model_route(credential: str) -> dict[str, str]:
+    """How claude reaches model.sock: directly with the hive's credential, by a port of the harness's without one.
+
+    With the socket in its environment claude takes no notice of a login of its own (docs/gotchas.md).
+    """
+    if credential == "none":
+        return {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{MODEL_PORT}", "HIVE_MODEL_PORT": str(MODEL_PORT)}
+    variable = "ANTHROPIC_API_KEY" if credential == "api_key" else "CLAUDE_CODE_OAUTH_TOKEN"
+    return {
+        "ANTHROPIC_BASE_URL": "http://model.hive",
+        "ANTHROPIC_UNIX_SOCKET": "/run/hive/model.sock",
+        variable: PLACEHOLDER,
+    }

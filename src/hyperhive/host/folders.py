@@ -93,7 +93,12 @@ async def remove_draft(roots: Roots, name: str) -> None:
 
 
 def _list_own(roots: Roots, name: str) -> tuple[Path, ...]:
-    return roots.agent_folder(name), roots.versions_folder(name), roots.agent_sockets_folder(name)
+    return (
+        roots.agent_folder(name),
+        roots.versions_folder(name),
+        roots.notes_repo(name),
+        roots.agent_sockets_folder(name),
+    )
 
 
 def _list_config(roots: Roots, name: str) -> tuple[Path, ...]:

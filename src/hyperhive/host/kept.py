@@ -1,7 +1,7 @@
 """Kept state: what is left of destroyed agents until the operator revives or purges them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from hyperhive.core.approvals import AT_WORK
@@ -18,6 +18,7 @@ from hyperhive.host.drafts import is_draft
 from hyperhive.host.notices import notify_manager
 from hyperhive.host.questions import cancel_permissions
 from hyperhive.host.roster import Roster
+from hyperhive.host.schedule_records import forget_schedule
 from hyperhive.host.store.rows import AgentRecord, to_agent
 from hyperhive.host.store.store import Store, Transaction, View
 from hyperhive.system.clock import now
@@ -32,16 +33,23 @@ ORPHANED = "agent state dir missing"
 
 
 class Kept:
-    """`converge_soon` is the lifecycle's: it starts what should run."""
+    """`converge_soon` is the lifecycle's: it starts what should run. `purges` remove what others keep of an agent."""
 
     def __init__(
-        self, store: Store, roots: Roots, configs: Configs, roster: Roster, converge_soon: Callable[[str], None]
+        self,
+        store: Store,
+        roots: Roots,
+        configs: Configs,
+        roster: Roster,
+        converge_soon: Callable[[str], None],
+        purges: Sequence[Callable[[str], Awaitable[object]]] = (),
     ) -> None:
         self._store = store
         self._roots = roots
         self._configs = configs
         self._roster = roster
         self._converge_soon = converge_soon
+        self._purges = purges
         # A revival must not meet a purge that has removed half of it.
         self._lock = asyncio.Lock()
 
@@ -76,6 +84,9 @@ class Kept:
     async def purge(self, name: str) -> None:
         """Removes all that is kept of a destroyed agent, its config and login with it.
 
+        What others wrote or decided about it stays for the audit: messages, questions, approvals, events. What it cost
+        stays, too, as long as that counts against a budget.
+
         Raises NotFoundError for one that never was, ConflictError for one that is not destroyed or while an approval
         about it is being carried out, StorageError if its folders could not be removed: what is left of it is kept
         then, and can be purged again.
@@ -84,6 +95,9 @@ class Kept:
         async with self._lock, self._configs.lock(name):
             await self._store.read(lambda view: _check_purgeable(view, name))
             await folders.remove(self._roots, name)
+            for purge in self._purges:
+                await purge(name)
+            # Last of all: as long as it is there, the purge can be repeated.
             await self._store.write(lambda tx: _forget(tx, name))
             self._configs.forget(name)
 
@@ -127,6 +141,7 @@ def _forget(tx: Transaction, name: str) -> None:
     bury_messages(tx, name, f"{name} was purged")
     cancel_permissions(tx, name)
     fail_pending(tx, name, ORPHANED)
+    forget_schedule(tx, name)
     tx.list("forget_tags", agent=name)
     tx.list("delete_agent", name=name)
     tx.emit(EventName.AGENT_PURGED, name, {})

@@ -6,6 +6,7 @@ What is judged at each call is judged here, too, by the same functions: the tabl
 import shlex
 from collections.abc import Iterable
 
+from hyperhive.core.egress import ACCOUNT_HOSTS, HTTPS_PORT, BadConnectError, EgressPolicy, decide_egress, parse_target
 from hyperhive.core.names import MANAGER, OPERATOR
 from hyperhive.core.policy import Decision, Policy, Verdict, decide_recipient
 from hyperhive.core.tool_rules import HIVE_SERVER, decide_tool, render_mcp_name
@@ -24,16 +25,19 @@ _MOUNTS = {
 _MANAGER_MOUNTS = {"/agents": "read and write", "/applied": "read"}
 
 
-def list_powers(config: AgentConfig, agent: str) -> list[Permission]:
-    """The powers that `config` gives to `agent`, a row for each rule and one for all else."""
+def list_powers(config: AgentConfig, agent: str, *, account: bool = False) -> list[Permission]:
+    """The powers that `config` gives to `agent`, a row for each rule and one for all else.
+
+    `account`: whether its claude has a login of its own.
+    """
     policy = config.to_policy()
     return [
         *_list_tools(policy),
         *_list_commands(policy),
-        *_list_reach(config),
+        *_list_reach(config, account),
         *_list_mounts(agent),
         *_list_recipients(policy, agent),
-        Permission(area="spend", subject="tokens", verdict=Verdict.ALLOW, rule="budget: none is enforced"),
+        *_list_budget(config),
     ]
 
 
@@ -65,13 +69,15 @@ def _list_commands(policy: Policy) -> list[Permission]:
     return [*rows, _decide_command(policy, "any other command" if rows else "any command")]
 
 
-def _list_reach(config: AgentConfig) -> list[Permission]:
+def _list_reach(config: AgentConfig, account: bool) -> list[Permission]:
+    policy = EgressPolicy(config.network.mode, tuple(config.network.allow), account)
+    listed = [*(ACCOUNT_HOSTS if account else ()), *config.network.allow]
+    # What is allowed below a host is judged by a host that is there.
+    hosts = {entry: entry.replace("*", "any") for entry in dict.fromkeys(listed)}
     rows = [
         Permission(area="reach", subject="the model service", verdict=Verdict.ALLOW, rule="the hive's gateway"),
-        # The container has a network of its own with nothing on it, whatever the mode.
-        Permission(
-            area="reach", subject="any other host", verdict=Verdict.DENY, rule=f"network.mode: {config.network.mode}"
-        ),
+        *(_decide_reach(policy, entry, host) for entry, host in hosts.items()),
+        _decide_reach(policy, "any other host", "any.invalid"),
     ]
     for name, server in config.mcp_servers.items():
         command = shlex.join([server.command, *server.args])
@@ -86,12 +92,32 @@ def _list_reach(config: AgentConfig) -> list[Permission]:
     return rows
 
 
+def _decide_reach(policy: EgressPolicy, subject: str, host: str) -> Permission:
+    try:
+        decision = decide_egress(policy, parse_target(f"{host}:{HTTPS_PORT}"))
+    except BadConnectError as error:
+        decision = Decision(Verdict.DENY, f"network.allow: {subject}", error.reason)
+    return _render("reach", subject, decision)
+
+
 def _list_mounts(agent: str) -> list[Permission]:
     mounts = _MOUNTS | (_MANAGER_MOUNTS if agent == MANAGER else {})
     return [
         Permission(area="read", subject=f"{folder} ({how})", verdict=Verdict.ALLOW, rule="mounted")
         for folder, how in mounts.items()
     ] + [Permission(area="read", subject="files of other agents", verdict=Verdict.DENY, rule="not mounted")]
+
+
+def _list_budget(config: AgentConfig) -> list[Permission]:
+    tokens, usd = config.budget.tokens_per_day, config.budget.usd_per_day
+    most = {
+        "tokens": None if tokens is None else f"budget.tokens_per_day: {tokens:,}",
+        "money": None if usd is None else f"budget.usd_per_day: {usd:g}",
+    }
+    return [
+        Permission(area="spend", subject=subject, verdict=Verdict.ALLOW, rule=rule or "none but the hive's budget")
+        for subject, rule in most.items()
+    ]
 
 
 def _list_recipients(policy: Policy, agent: str) -> list[Permission]:

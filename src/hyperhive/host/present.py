@@ -5,7 +5,9 @@ from typing import Any
 from hyperhive.core.approvals import Approval
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import Message, sender_kind
+from hyperhive.core.parking import EVERYONE, Park
 from hyperhive.core.questions import Question
+from hyperhive.core.reminders import Reminder
 from hyperhive.host.store.rows import TranscriptEntry, to_message
 from hyperhive.host.store.store import View
 from hyperhive.wire import operator as wire
@@ -34,6 +36,26 @@ def show_approval(approval: Approval) -> wire.Approval:
 
 def show_question(question: Question) -> wire.Question:
     return wire.Question.model_validate(question, from_attributes=True)
+
+
+def show_reminder(reminder: Reminder) -> wire.Reminder:
+    return wire.Reminder(
+        id=reminder.id,
+        agent=reminder.agent,
+        note=reminder.note,
+        due_at=reminder.due_at,
+        created_at=reminder.created_at,
+    )
+
+
+def show_found_park(park: Park | None) -> wire.Park | None:
+    return None if park is None else show_park(park)
+
+
+def show_park(park: Park) -> wire.Park:
+    return wire.Park(
+        kind=park.kind, since=park.since, until=park.until, reason=park.reason, hive=park.agent == EVERYONE
+    )
 
 
 def show_transcript_entry(entry: TranscriptEntry) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """Questions to the operator: asked at once, answered later, by a message. They end answered, cancelled or expired.
 
 A tool call that waits for the operator's word asks a question, too, of the kind `permission` (see `permissions`): that
-one is answered to the waiting call and sends no message.
+one is answered to the waiting call and sends no message. One of the kind `notes` is the hive's own (see `notes`): its
+answer is carried out, and nobody is sent it either.
 """
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError
 from hyperhive.core.events import EventName
 from hyperhive.core.names import OPERATOR, SYSTEM
 from hyperhive.core.questions import (
+    NOTES_OPTIONS,
     PERMISSION_OPTIONS,
     TTL_DEFAULT_S,
     Question,
@@ -23,7 +25,7 @@ from hyperhive.core.questions import (
 from hyperhive.host.broker import queue_message
 from hyperhive.host.present import show_question
 from hyperhive.host.store.rows import to_question
-from hyperhive.host.store.store import Store, Transaction
+from hyperhive.host.store.store import Store, Transaction, View
 from hyperhive.system.clock import now, to_millis
 
 # An agent with this many open questions has to wait for answers: the operator's attention is the scarce thing.
@@ -31,11 +33,25 @@ OPEN_LIMIT = 20
 EXPIRY_CHECK_S = 1.0
 
 _DENY = next(option for option, decision in PERMISSION_OPTIONS.items() if decision == "deny")
+# What free text alone comes to, where something is done or not done by the answer.
+_REFUSALS = {QuestionKind.PERMISSION: _DENY, QuestionKind.NOTES: NOTES_OPTIONS[1]}
+
+Settle = Callable[[Question, Sequence[str]], Awaitable[str]]
+"""Does what the chosen options ask for. Says why that can never be done any more, or nothing once it is done.
+
+Raises HiveError if it was not done now: the question stays open.
+"""
 
 
 class Questions:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._settlers: dict[QuestionKind, Settle] = {}
+        self._settling = asyncio.Lock()
+
+    def settle_with(self, kind: QuestionKind, settle: Settle) -> None:
+        """Has `settle` do what an answer to a question of that kind asks for, before it counts as answered."""
+        self._settlers[kind] = settle
 
     async def ask(
         self,
@@ -58,26 +74,22 @@ class Questions:
     async def answer(self, question_id: int, options: Sequence[str], text: str) -> Question:
         """Answers an open question with chosen options, free text, or both.
 
-        The asker gets it as a message; the call that waits for a permission gets it as its decision, and free text
-        alone denies: what was not said is not allowed.
+        The asker gets it as a message; the call that waits for a permission gets it as its decision, and what a
+        question about notes wants is done first. Free text alone denies: what was not said is not allowed.
+        Raises ConflictError if it has ended, or what was answered cannot be done any more: then it is cancelled.
         """
-
-        def resolve(tx: Transaction) -> Question:
-            question = _get_open(tx, question_id)
-            unknown = [option for option in options if option not in question.options]
-            if unknown or (len(options) > 1 and not question.multi):
-                raise InvalidInputError(
-                    f"these cannot be chosen: {', '.join(unknown or options)}", "choose from the question's options"
-                )
-            chosen = list(options)
-            if question.kind is QuestionKind.PERMISSION and not chosen and text.strip():
-                chosen = [_DENY]
-            answer = "\n".join([*chosen, text.strip()] if text.strip() else chosen)
-            if not answer:
-                raise InvalidInputError("the answer is empty", "choose an option or write something")
-            return _resolve(tx, question, QuestionStatus.ANSWERED, answer)
-
-        return await self._store.write(resolve)
+        question = await self._store.read(lambda view: _get_open(view, question_id))
+        settle = self._settlers.get(question.kind)
+        if settle is None:
+            return await self._store.write(lambda tx: _answer(tx, question_id, options, text))
+        # One answer after the other: what the first one does must not meet the second.
+        async with self._settling:
+            question = await self._store.read(lambda view: _get_open(view, question_id))
+            failure = await settle(question, _plan_answer(question, options, text))
+            if failure:
+                await self.cancel(question_id)
+                raise ConflictError(failure, "the question is cancelled")
+            return await self._store.write(lambda tx: _answer(tx, question_id, options, text))
 
     async def cancel(self, question_id: int) -> Question:
         """Ends an open question without an answer; the asker is told."""
@@ -139,7 +151,16 @@ def open_question(
 
 def cancel_permissions(tx: Transaction, agent: str) -> None:
     """Ends the permission questions of an agent whose harness is gone: nobody waits for them any more."""
-    for row in tx.list("list_open_questions", agent=agent, kind=QuestionKind.PERMISSION):
+    _cancel_all(tx, agent, QuestionKind.PERMISSION)
+
+
+def cancel_notes_questions(tx: Transaction, agent: str) -> None:
+    """Ends the questions about an agent's notes: there is a newer one, or the agent is destroyed."""
+    _cancel_all(tx, agent, QuestionKind.NOTES)
+
+
+def _cancel_all(tx: Transaction, agent: str, kind: QuestionKind) -> None:
+    for row in tx.list("list_open_questions", agent=agent, kind=kind):
         _resolve(tx, to_question(row), QuestionStatus.CANCELLED, None)
 
 
@@ -150,7 +171,28 @@ def _check_same(found: Question, kind: QuestionKind, question: str) -> Question:
     return found
 
 
-def _get_open(tx: Transaction, question_id: int) -> Question:
+def _answer(tx: Transaction, question_id: int, options: Sequence[str], text: str) -> Question:
+    question = _get_open(tx, question_id)
+    chosen = _plan_answer(question, options, text)
+    answer = "\n".join([*chosen, text.strip()] if text.strip() else chosen)
+    if not answer:
+        raise InvalidInputError("the answer is empty", "choose an option or write something")
+    return _resolve(tx, question, QuestionStatus.ANSWERED, answer)
+
+
+def _plan_answer(question: Question, options: Sequence[str], text: str) -> list[str]:
+    """The options that an answer comes to. Raises InvalidInputError for those that cannot be chosen."""
+    unknown = [option for option in options if option not in question.options]
+    if unknown or (len(options) > 1 and not question.multi):
+        raise InvalidInputError(
+            f"these cannot be chosen: {', '.join(unknown or options)}", "choose from the question's options"
+        )
+    if not options and text.strip() and question.kind in _REFUSALS:
+        return [_REFUSALS[question.kind]]
+    return list(options)
+
+
+def _get_open(tx: View, question_id: int) -> Question:
     row = tx.find("get_question", id=question_id)
     if row is None:
         raise NotFoundError(f"there is no question {question_id}", "see `hive questions`")

@@ -4,7 +4,7 @@ Nothing of this is stored: after a restart it is observed anew. What is not know
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,9 +12,13 @@ from functools import partial
 
 from hyperhive.core.events import Event
 from hyperhive.core.names import MANAGER
-from hyperhive.core.turns import TurnStatus
+from hyperhive.core.parking import EVERYONE
+from hyperhive.core.turns import TurnState, TurnStatus
+from hyperhive.host.budgets import Spending
 from hyperhive.host.drivers.protocol import ContainerState, Observation
 from hyperhive.host.feed import Feed, Item
+from hyperhive.host.parking import Parking
+from hyperhive.host.present import show_found_park
 from hyperhive.host.store.rows import AgentRecord, Desired, to_agent
 from hyperhive.host.store.store import Store, View
 from hyperhive.system.clock import now
@@ -22,6 +26,7 @@ from hyperhive.wire.operator import AgentRow
 
 # Changes of a busy agent within this time make one row, not many.
 SETTLE_S = 0.05
+_AT_REST = frozenset({ContainerState.STOPPED, ContainerState.ABSENT})
 
 
 class Phase(StrEnum):
@@ -44,6 +49,30 @@ class Live:
     last_outcome: str = ""
     since: datetime = field(default_factory=now)
     crashes: int = 0
+    # whether this daemon saw its container run, and has not stopped it since
+    ran: bool = False
+    # until when it does not hibernate, since an operator is about to need it
+    held_until: datetime | None = None
+    chosen_model: str = ""
+    context_tokens: int = 0
+    context_limit: int = 0
+    session_usd: float | None = None
+    # whether a claude is open in it
+    warm: bool = False
+    login: str = "unknown"
+    login_account: str = ""
+    login_expires_at: datetime | None = None
+
+    def see(self, seen: Observation) -> None:
+        """Takes what was seen of its container."""
+        self.observation = seen
+        self.ran = self.ran or seen.state is ContainerState.RUNNING
+
+    def lose(self) -> None:
+        """Forgets what only a connected harness can tell."""
+        self.turn = None
+        self.warm = False
+        self.login, self.login_account, self.login_expires_at = "unknown", "", None
 
 
 def decide_state(record: AgentRecord, live: Live) -> tuple[str, str]:
@@ -61,6 +90,8 @@ def decide_state(record: AgentRecord, live: Live) -> tuple[str, str]:
         return "failed", record.failure
     if record.desired is Desired.STOPPED:
         return "stopped", ""
+    if record.hibernated:
+        return "hibernated", ""
     if state is ContainerState.EXITED:
         return "crashed", live.observation.reason
     return "stopped", "it should be running"
@@ -69,10 +100,14 @@ def decide_state(record: AgentRecord, live: Live) -> tuple[str, str]:
 class Roster:
     """Holds a `Live` for each agent and tells the feed whenever a row changed."""
 
-    def __init__(self, store: Store, feed: Feed, driver: str) -> None:
+    def __init__(
+        self, store: Store, feed: Feed, driver: str, parking: Parking, describe_spending: Callable[[str], Spending]
+    ) -> None:
         self._store = store
         self._feed = feed
         self._driver = driver
+        self._parking = parking
+        self._describe_spending = describe_spending
         self._live: dict[str, Live] = {}
         self._dirty: set[str] = set()
         self._woken = asyncio.Event()
@@ -80,6 +115,14 @@ class Roster:
 
     def live(self, name: str) -> Live:
         return self._live.setdefault(name, Live())
+
+    def online(self) -> dict[str, TurnState]:
+        """The agents whose harness is connected, and what each is doing."""
+        return {name: live.turn.state for name, live in self._live.items() if live.turn is not None}
+
+    def list_at_rest(self) -> list[str]:
+        """The agents whose container does not run, as far as somebody has looked."""
+        return [name for name, live in self._live.items() if live.observation.state in _AT_REST]
 
     def forget(self, name: str) -> None:
         self._live.pop(name, None)
@@ -89,6 +132,11 @@ class Roster:
         """Says that the row of `name` may differ now: it is told soon, once for many changes."""
         self._dirty.add(name)
         self._woken.set()
+
+    def on_park(self, agent: str) -> None:
+        """The listener of `Parking.on_change`. What is the hive's is on every row."""
+        for name in self._live if agent == EVERYONE else (agent,):
+            self.changed(name)
 
     def on_event(self, event: Event) -> None:
         if event.agent is not None:
@@ -117,6 +165,7 @@ class Roster:
 
     def _render(self, record: AgentRecord, waiting: int) -> AgentRow:
         live = self.live(record.name)
+        spending = self._describe_spending(record.name)
         state, reason = decide_state(record, live)
         if self._shown.get(record.name) != state:
             self._shown[record.name] = state
@@ -135,6 +184,19 @@ class Roster:
             spawned_at=record.spawned_at,
             commit=record.deployed_commit or "",
             config_error=record.config_error,
+            park=show_found_park(self._parking.find(record.name)),
+            chosen_model=live.chosen_model,
+            context_tokens=live.context_tokens,
+            context_limit=live.context_limit,
+            session_usd=live.session_usd,
+            day_tokens=spending.day_tokens,
+            day_usd=spending.day_usd,
+            day_unpriced=spending.day_unpriced,
+            budget_tokens=spending.budget_tokens,
+            budget_usd=spending.budget_usd,
+            login=live.login,
+            login_account=live.login_account,
+            login_expires_at=live.login_expires_at,
         )
 
 

@@ -41,7 +41,20 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How long claude stays open after a turn, in seconds.",
     )
+    hibernate_s: float = Field(
+        default=3600,
+        ge=0,
+        le=365 * 24 * 3600,
+        allow_inf_nan=False,
+        description="After how long the container of an idle agent stops, in seconds; 0: never.",
+    )
     claude: str = Field(default="", description="Another claude CLI than the bundled one.")
+    ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) that claude is to trust besides those it brings."
+    )
+    egress_map: str = Field(
+        default="", description="HOST=IP:PORT,…: where connections of agents to these hosts go instead."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,21 @@ def parse_credential(text: str) -> Credential:
     if not value.isascii() or not value.isprintable() or not value or " " in value:
         raise InvalidInputError("that is not a credential", "it is one line of letters, digits and dashes")
     return Credential("token" if value.startswith(_TOKEN_PREFIX) else "api_key", SecretStr(value))
+
+
+def check_ca_file(path: Path | None) -> Path | None:
+    """The file of certificates, at its absolute path. Raises InvalidInputError for one that agents could not read."""
+    if path is None:
+        return None
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}", "name another --ca-file") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidInputError(f"{path} is not a plain file", "name another --ca-file")
+    if not status.st_mode & stat.S_IROTH:
+        raise InvalidInputError(f"{path} cannot be read by agents", f"certificates are no secret: chmod a+r {path}")
+    return path.resolve()
 
 
 def _read_credential(path: Path) -> Credential:

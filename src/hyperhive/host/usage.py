@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from hyperhive.core.budgets import COUNT_LIMIT, Tokens
+
 # A line of the stream or a whole answer above this is passed on unread: its tokens are not known then.
 READ_LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -18,15 +20,25 @@ class Usage:
     cache_creation_tokens: int = 0
     cache_read_tokens: int = 0
 
+    def to_tokens(self) -> Tokens:
+        return Tokens(self.input_tokens, self.output_tokens, self.cache_creation_tokens, self.cache_read_tokens)
+
 
 class UsageReader:
-    """Fed with the pieces of one answer, streamed (SSE) or whole (JSON). `usage` is what is known so far."""
+    """Fed with the pieces of one answer, streamed (SSE) or whole (JSON). `usage` is what is known so far.
+
+    `started` says whether what goes in was told, `complete` whether all was: an answer that broke off is not.
+    """
 
     def __init__(self) -> None:
         self.usage = Usage()
+        self.started = False
+        self.complete = False
+        self.streamed_bytes = 0
         self._rest = bytearray()
 
     def feed(self, piece: bytes, streaming: bool) -> None:
+        self.streamed_bytes += len(piece)
         self._rest += piece
         if streaming:
             *lines, rest = self._rest.split(b"\n")
@@ -53,6 +65,20 @@ class UsageReader:
         message: Any = event.get("message", event)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         if isinstance(message, dict):
             self.usage = _merge(self.usage, message)  # pyright: ignore[reportUnknownArgumentType]
+            self._follow(cast("dict[str, Any]", event), cast("dict[str, Any]", message).get("usage"))
+
+    def _follow(self, event: dict[str, Any], reported: Any) -> None:
+        counts = cast("dict[str, Any]", reported) if isinstance(reported, dict) else {}
+        self.started = self.started or _is_count(counts.get("input_tokens"))
+        # The last of a stream's deltas says why the answer ends, and a whole answer is a message.
+        delta = event.get("delta")
+        ends = isinstance(delta, dict) and isinstance(cast("dict[str, Any]", delta).get("stop_reason"), str)
+        if event.get("type") == "message" or (event.get("type") == "message_delta" and ends):
+            self.complete = self.started and _is_count(counts.get("output_tokens"))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_LIMIT
 
 
 def _merge(usage: Usage, message: dict[str, Any]) -> Usage:
@@ -65,7 +91,7 @@ def _merge(usage: Usage, message: dict[str, Any]) -> Usage:
 
     def count(key: str, known: int) -> int:
         value = counts.get(key)
-        return value if isinstance(value, int) and 0 <= value < 2**53 else known
+        return value if isinstance(value, int) and _is_count(value) else known
 
     return replace(
         usage,

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -75,6 +76,31 @@ def write_atomically(path: Path, content: bytes, mode: int) -> None:
         raise
     # The name is on the disk only when the folder is.
     sync_folder(path.parent)
+
+
+def replace_beneath(folder: Path, name: str, content: bytes, *, mode: int, uid: int | None) -> None:
+    """Puts a small file `name` in place whole in a folder that an agent can write, for `uid` if one is given.
+
+    `folder` itself must be where the agent cannot replace it. Neither it nor what has the name before is followed: a
+    link is replaced. Raises OSError, EISDIR for a folder of that name; what was there is then as it was.
+    """
+    draft = f".{name}.{secrets.token_hex(8)}"
+    with _opened(folder, os.O_RDONLY) as root:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(handle, mode)
+                if uid is not None:
+                    os.fchown(handle, uid, uid)
+                os.fsync(handle)
+            os.rename(draft, name, src_dir_fd=root, dst_dir_fd=root)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft, dir_fd=root)
+            raise
+        os.fsync(root)
 
 
 def make_folders_beneath(root: Path, names: Sequence[str], *, mode: int, uid: int | None) -> None:

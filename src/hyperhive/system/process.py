@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperhive.system.children import CHILDREN
+
 OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
 
 
@@ -52,9 +54,11 @@ async def run(
     """
     loop = asyncio.get_running_loop()
     try:
-        transport, output = await loop.subprocess_exec(
-            _Output, *argv, env=env, cwd=cwd, pass_fds=pass_fds, start_new_session=True
-        )
+        with CHILDREN.starting() as note:
+            transport, output = await loop.subprocess_exec(
+                _Output, *argv, env=env, cwd=cwd, pass_fds=pass_fds, start_new_session=True
+            )
+            note(transport.get_pid())
     except OSError as error:
         raise ProcessError(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
@@ -72,6 +76,7 @@ async def run(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(transport.get_pid(), signal.SIGKILL)
             await output.ended.wait()
+        CHILDREN.ended(transport.get_pid())
         # The pipes may be held by processes that it left in the background: nobody listens to them any more.
         transport.close()
         await output.complete.wait()

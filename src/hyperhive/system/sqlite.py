@@ -92,6 +92,7 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._broken: str = ""
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -99,14 +100,19 @@ class Writer:
         """Runs `job` in the writer's next transaction and returns its value once that is durable.
 
         `committed` is called with the value on the event loop, in the order of commits, also if the caller was
-        cancelled meanwhile. Raises what `job` raised, or StorageError if the disk did not take the change.
+        cancelled meanwhile. Raises what `job` raised, or StorageError if the disk did not take the change or the
+        writer is closed.
         """
+        if self._closed:
+            # Nobody would ever answer.
+            raise StorageError("the database is closed: the hive ends", "start the hive again")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(job, committed, future))
         return await future
 
     def close(self) -> None:
         """Finishes what was queued and ends the thread."""
+        self._closed = True
         self._jobs.put(None)
         self._thread.join()
         self._connection.close()

@@ -18,7 +18,8 @@ These change the next step and are none themselves:
     %% exit CODE, %% partial-json, %% big-line BYTES, %% bad-utf8     (the fake claude only)
 
 What fails does so once, `xN` times or `always`, then the step goes on. `first-delivery` on such a line makes it
-hold only while its message is not marked redelivered. After the last step the model says `done`.
+hold only while its message is not marked redelivered; `in-conversation` makes an error hold only while something
+stands before it in the conversation. After the last step the model says `done`.
 """
 
 import json
@@ -188,6 +189,7 @@ def _read_error(step: Step, options: _Options) -> Step:
         error_type=options.take_named("type", error_type),
         message=options.take_named("message", message),
         headers=headers,
+        in_conversation=options.take_flag("in-conversation"),
     )
     return replace(step, failures=(*step.failures, failure))
 
@@ -199,6 +201,7 @@ def _read_prompt_too_long(step: Step, options: _Options) -> Step:
         status=400,
         error_type="invalid_request_error",
         message=PROMPT_TOO_LONG,
+        in_conversation=options.take_flag("in-conversation"),
     )
     return replace(step, failures=(*step.failures, failure))
 

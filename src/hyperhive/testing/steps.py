@@ -67,7 +67,10 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that fails `count` times, None for always. Only an ERROR has a status and what follows it."""
+    """An answer that fails `count` times, None for always. Only an ERROR has a status and what follows it.
+
+    `in_conversation`: it does not fail while nothing stands before it in the conversation.
+    """
 
     kind: FailureKind
     count: int | None = 1
@@ -76,6 +79,7 @@ class Failure:
     message: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     rate_limit: RateLimit | None = None
+    in_conversation: bool = False
 
 
 class FaultKind(StrEnum):
@@ -104,9 +108,14 @@ class Step:
     usage: Usage | None = None
     rate_limit: RateLimit | None = None
 
-    def find_failure(self, attempt: int) -> Failure | None:
-        """The failure due at `attempt`, counted from 0; None when all of them are used up."""
+    def find_failure(self, attempt: int, fresh: bool = False) -> Failure | None:
+        """The failure due at `attempt`, counted from 0; None when all of them are used up.
+
+        `fresh` says that nothing stands before this in the conversation.
+        """
         for failure in self.failures:
+            if fresh and failure.in_conversation:
+                continue
             if failure.count is None or attempt < failure.count:
                 return failure
             attempt -= failure.count

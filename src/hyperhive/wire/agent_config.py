@@ -28,6 +28,7 @@ WEEK_S = 7 * 24 * 3600
 HIBERNATE_LIMIT_S = 365 * 24 * 3600
 CPU_LIMIT = 1024
 TASKS_LIMIT = 1_000_000
+NOTES_LIMIT_BYTES = 128 * 1024
 TOKENS_LIMIT = 1_000_000_000_000
 USD_LIMIT = 1_000_000
 
@@ -177,6 +178,23 @@ class AgentConfig(ConfigModel):
         Effect.LIVE, "After how long its idle container stops, in seconds.", None, ge=1, le=HIBERNATE_LIMIT_S
     )
     autostart: bool = _field(Effect.LIVE, "Whether it starts with the hive.", True)
+    resume_after_limit: bool = _field(
+        Effect.LIVE, "Whether it goes on by itself when the service's usage limit has passed.", True
+    )
+    compact_at: float = _field(
+        Effect.NEXT_TURN,
+        "How full its context may be, from 0.1 to 0.95, before it is compacted.",
+        0.75,
+        ge=0.1,
+        le=0.95,
+    )
+    notes_limit: int = _field(
+        Effect.NEXT_TURN,
+        "How long its notes.md may be, in bytes, before it is rewritten shorter; 0: never rewritten.",
+        32 * 1024,
+        ge=0,
+        le=NOTES_LIMIT_BYTES,
+    )
 
     def to_policy(self) -> Policy:
         """The part that is judged at each call and message."""

@@ -25,6 +25,16 @@ ASK_OPERATOR = "ask_operator"
 EVENTS_APPEND = "events.append"
 TURN_STATE = "turn.state"
 ASK_PERMISSION = "ask_permission"
+PARK = "park"
+"""params ParkParams -> ParkFields | None: the agent cannot go on; the daemon decides for how long. None: it can."""
+REMIND_ME = "remind_me"
+"""params RemindMeParams -> ReminderFields."""
+CANCEL_REMINDER = "cancel_reminder"
+"""params CancelReminderParams -> {}: again is no error, once it was sent it is."""
+LIST_REMINDERS = "list_reminders"
+"""params {} -> {"reminders": [ReminderFields]}: those of the caller that wait."""
+NOTES_COMPACTED = "notes.compacted"
+"""params NotesCompactedParams -> NotesDecision: both versions are kept on the host before anything is written."""
 # for the manager alone
 REQUEST_SPAWN = "request_spawn"
 REQUEST_SPAWN_DRAFT = "request_spawn_draft"
@@ -41,6 +51,27 @@ CANCEL_TURN = "turn.cancel"
 """params {} -> {"cancelled": bool}: interrupts the running turn; false when none runs."""
 SET_CONFIG = "config.set"
 """params SetConfigParams -> {}: the config from the next turn on."""
+SET_PARK = "park.set"
+"""params SetParkParams -> {}: why no messages come now; null: they come again."""
+SET_MODEL = "model.set"
+"""params {"model": str} -> {}: the model from the next turn on, kept over restarts; empty: the config's."""
+COMPACT = "turn.compact"
+"""params {} -> {"accepted": bool}: compacts the conversation once no turn runs; false: there is none to compact."""
+LOGIN_START = "login.start"
+"""params {} -> {"url": str}: begins a login of claude; the operator opens the link and gets a code. One at a time."""
+LOGIN_FINISH = "login.finish"
+"""params {"code": str} -> LoginFields: ends it with the code. Refused with `invalid_input` for a wrong one."""
+LOGIN_CANCEL = "login.cancel"
+"""params {} -> {}: ends a login that was begun, if any."""
+SET_NOTES = "notes.set"
+"""params SetNotesParams -> {"written": bool}: writes /state/notes.md, unless it is not what it was."""
+
+# -- the way out -------------------------------------------------------------------------------------------
+
+EGRESS_PORT = 3128
+"""The port on the container's loopback at which the harness takes what goes to egress.sock."""
+MODEL_PORT = 7080
+"""The port at which it takes what goes to model.sock, where claude has a login of its own."""
 
 # -- git bundles that carry proposals ----------------------------------------------------------------------
 
@@ -70,6 +101,7 @@ class HelloResult(TypedDict):
     manager: bool
     events_stored_seq: int
     config: "HarnessConfig"
+    park: "ParkFields | None"
 
 
 class McpServerFields(TypedDict):
@@ -82,19 +114,93 @@ class HarnessConfig(TypedDict):
     """What of an agent's config the harness carries out.
 
     `commit` names the config; `model` is empty for claude's default; `prompt` is the text of `prompt.md`, empty if
-    there is none; `warm_s` is None for the daemon's setting.
+    there is none; `warm_s` is None for the daemon's setting. `compact_at` is the part of the context, of 1, at which
+    the conversation is compacted; `notes_limit` is in bytes, 0 for none.
     """
 
     commit: str
     model: str
     prompt: str
     warm_s: float | None
+    compact_at: float
+    notes_limit: int
     policy: PolicyFields
     mcp_servers: Mapping[str, McpServerFields]
 
 
 class SetConfigParams(TypedDict):
     config: HarnessConfig
+
+
+class ParkFields(TypedDict):
+    """Why no messages come (`core.parking`). `until` is empty when it does not end by itself."""
+
+    kind: str
+    since: str
+    until: str
+    reason: str
+
+
+class SetParkParams(TypedDict):
+    park: ParkFields | None
+
+
+class ParkParams(TypedDict):
+    """`kind` is limit, login or failing. `until` is when the service said that it ends, empty if it did not say."""
+
+    kind: str
+    until: str
+    reason: str
+
+
+class LoginFields(TypedDict):
+    """The login of claude in this container. `kind` is none, own, or hive (the daemon holds the credential).
+
+    `expires_at` is empty if that is not known; `account` is what claude tells of it, for people.
+    """
+
+    kind: str
+    account: str
+    expires_at: str
+
+
+class RemindMeParams(TypedDict):
+    """Either `at` (RFC 3339, with an offset) or `in_seconds`."""
+
+    note: str
+    at: NotRequired[str | None]
+    in_seconds: NotRequired[float | None]
+    idempotency_key: str
+
+
+class CancelReminderParams(TypedDict):
+    id: int
+
+
+class ReminderFields(TypedDict):
+    id: int
+    due_at: str
+    note: str
+
+
+class NotesCompactedParams(TypedDict):
+    """What stood in /state/notes.md, and what a second session made of it."""
+
+    before: str
+    after: str
+
+
+class NotesDecision(TypedDict):
+    """`apply`: write it. `keep`: do not. `asked`: do not, the operator is asked and SET_NOTES may come later."""
+
+    decision: str
+
+
+class SetNotesParams(TypedDict):
+    """`before_sha256` is of the text that is to be replaced, in hex; empty: whatever is there."""
+
+    text: str
+    before_sha256: str
 
 
 class AskPermissionParams(TypedDict):
@@ -186,13 +292,33 @@ class AgentEvent(TypedDict):
     """One entry of an agent's transcript. `seq` counts from 1 without a gap, over all restarts of the harness.
 
     `kind` is `claude` (body: the raw event of the CLI), `turn.started` (body: prompt, message_ids), `turn.ended`
-    (body: outcome, cost, usage …), `notice` (body: text) or `state` (body: state, reason).
+    (body: TurnEndedFields), `notice` (body: text) or `state` (body: state, reason).
     """
 
     seq: int
     at: str
     kind: str
     body: dict[str, Any]
+
+
+class TurnEndedFields(TypedDict):
+    """The body of `turn.ended`. Tokens are of the turn; the money is claude's own count for the whole conversation.
+
+    `purpose` is messages, checkpoint or compact. `tools` counts the calls of each tool. `notes_bytes` is the
+    size of /state/notes.md, 0 without one.
+    """
+
+    outcome: str
+    purpose: str
+    reason: str
+    duration_ms: int
+    usage: Mapping[str, Any] | None
+    total_cost_usd: float | None
+    session_id: str | None
+    context_tokens: int
+    context_limit: int
+    tools: Mapping[str, int]
+    notes_bytes: int
 
 
 class EventsAppendParams(TypedDict):
@@ -204,12 +330,22 @@ class EventsAppendResult(TypedDict):
 
 
 class TurnStateParams(TypedDict):
-    """`model` is the one claude last reported, empty before the first turn."""
+    """`model` is the one claude last reported, empty before the first turn; `chosen_model` what /model chose, if any.
+
+    `context_tokens` and `context_limit` are of the last inference, 0 when not known. `session_usd` is what claude
+    counts for the conversation, None when not known. `warm` says whether a claude is open.
+    """
 
     state: str
     since: str
     reason: str
     model: str
+    chosen_model: str
+    context_tokens: int
+    context_limit: int
+    session_usd: float | None
+    warm: bool
+    login: LoginFields
 
 
 class SpawnParams(TypedDict):

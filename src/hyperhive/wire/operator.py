@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hyperhive.core.approvals import ApprovalKind, ApprovalStatus
 from hyperhive.core.effects import Effect
 from hyperhive.core.messages import MessageState, SenderKind
+from hyperhive.core.parking import ParkKind
 from hyperhive.core.policy import Verdict
 from hyperhive.core.questions import QuestionKind, QuestionStatus
 
@@ -25,6 +26,16 @@ class ErrorBody(Model):
     hint: str = ""
 
 
+class Park(Model):
+    """Why an agent runs no turns."""
+
+    kind: ParkKind
+    since: datetime
+    until: datetime | None = Field(description="When it ends by itself; None: only by an act of the operator.")
+    reason: str
+    hive: bool = Field(description="Whether it is the whole hive's.")
+
+
 class Hive(Model):
     """`rehearsal` means that no model is behind this hive: every page says so."""
 
@@ -34,6 +45,7 @@ class Hive(Model):
     credential: str = Field(description="What the gateway adds: 'api_key', 'token' or 'none'.")
     driver: str
     started_at: datetime
+    park: Park | None = Field(description="Why the whole hive runs no turns; None if it does.")
 
 
 class AgentRow(Model):
@@ -42,7 +54,7 @@ class AgentRow(Model):
     name: str
     manager: bool
     state: str = Field(
-        description="stopped, starting, stopping, failed, crashed, unknown, "
+        description="stopped, starting, stopping, hibernated, failed, crashed, unknown, "
         "or while the harness is connected its turn state: offline, needs_login, idle, thinking, compacting, parked"
     )
     reason: str = Field(description="Why, when the state alone does not tell.")
@@ -55,6 +67,19 @@ class AgentRow(Model):
     spawned_at: datetime
     commit: str = Field(description="The deployed commit of its config; empty before the first start.")
     config_error: str = Field(description="Why the last approved config failed; empty once another one is deployed.")
+    park: Park | None = Field(description="Why no turns are run; None if they are.")
+    chosen_model: str = Field(description="The model that was chosen by hand; empty: the config's.")
+    context_tokens: int = Field(description="Of the last inference; 0 when not known.")
+    context_limit: int = Field(description="The model's window; 0 when not known.")
+    session_usd: float | None = Field(description="What claude counts for the conversation; None when not known.")
+    day_tokens: int = Field(description="Input, output and cache writes of the last 24 hours.")
+    day_usd: float = Field(description="What those cost, by the price table.")
+    day_unpriced: bool = Field(description="Whether some of it was by a model that the price table does not know.")
+    budget_tokens: int | None = Field(description="For 24 hours, with what was granted; None: no limit.")
+    budget_usd: float | None = Field(description="For 24 hours, with what was granted; None: no limit.")
+    login: str = Field(description="none, own, hive (the daemon holds the credential), or unknown.")
+    login_account: str
+    login_expires_at: datetime | None
 
 
 class KeptState(Model):
@@ -78,6 +103,129 @@ class Draft(Model):
 
 class SpawnRequest(Model):
     name: str
+
+
+class PauseRequest(Model):
+    reason: str = Field(default="", max_length=2000, description="For the rows and whoever asks why.")
+
+
+class ModelRequest(Model):
+    model: str = Field(max_length=200, description="The model from the next turn on; empty: the config's.")
+
+
+class Accepted(Model):
+    accepted: bool
+
+
+class LoginStarted(Model):
+    """`url` is the page where the operator gets a code."""
+
+    url: str
+
+
+class LoginCode(Model):
+    code: str = Field(min_length=1, max_length=4096)
+
+
+class Login(Model):
+    kind: str = Field(description="none, own or hive.")
+    account: str
+    expires_at: datetime | None
+
+
+class Budget(Model):
+    """A budget for a rolling day, and what was spent of it. `agent` is '*' for the whole hive."""
+
+    agent: str
+    tokens_per_day: int | None
+    usd_per_day: float | None
+    granted_tokens: int
+    granted_usd: float
+    day_tokens: int
+    day_usd: float
+    day_unpriced: bool
+    problem: str = Field(description="Of the hive's: why prices.toml is not in force; empty if it is, or is not there.")
+
+
+class BudgetRequest(Model):
+    """The hive's budget; None: no limit."""
+
+    tokens_per_day: int | None = Field(default=None, ge=0, le=10**12)
+    usd_per_day: float | None = Field(default=None, ge=0, le=10**6, allow_inf_nan=False)
+
+
+class GrantRequest(Model):
+    """What may be spent on top for 24 hours; with nothing given, half of each budget."""
+
+    tokens: int | None = Field(default=None, ge=1, le=10**12)
+    usd: float | None = Field(default=None, gt=0, le=10**6, allow_inf_nan=False)
+
+
+class Reminder(Model):
+    id: int
+    agent: str
+    note: str
+    due_at: datetime
+    created_at: datetime
+
+
+class ScheduledMessage(Model):
+    """An entry of the schedule in an agent's deployed config."""
+
+    agent: str
+    cron: str = Field(description="Minute, hour, day, month, weekday, in UTC.")
+    message: str
+    next_at: datetime | None = Field(description="None: never.")
+    last_at: datetime | None = Field(description="The newest of its times that was sent; None: none yet.")
+
+
+class NotesVersion(Model):
+    """One change of an agent's notes that the hive made or kept."""
+
+    commit: str
+    at: datetime
+    kind: Literal["compacted", "asked", "restored", "kept"] = Field(
+        description="asked: it lost so much that the operator is asked before it is written."
+    )
+    size_before: int
+    size_after: int
+
+
+class RestoreRequest(Model):
+    commit: str = Field(max_length=64)
+
+
+class StatsSeries(Model):
+    """One line of a chart. See docs/reference/stats.md."""
+
+    key: str
+    unit: str
+    fold: Literal["sum", "max", "last", "mean", "percentile"] = Field(
+        description="How a longer slot's figure follows from what was counted in it."
+    )
+    scope: Literal["agent", "hive", "both"]
+    meaning: str
+
+
+class StatsPage(Model):
+    """Series as columns: `at` and each of `series` have the same length. None: not known."""
+
+    agent: str = Field(description="'*' for the whole hive.")
+    since: datetime = Field(alias="from", description="The start of the first slot: at most one slot before `since`.")
+    step_s: int = Field(description="The length of a slot. The last one is not over.")
+    at: list[int] = Field(description="The start of each slot, in seconds since 1970.")
+    series: dict[str, list[float | None]]
+    totals: dict[str, float | None] = Field(description="Each series over the whole time as one slot.")
+    units: dict[str, str]
+    tools: dict[str, int] = Field(description="Calls of each tool in that time, the most called first.")
+
+
+class StatsOfAgents(Model):
+    """What the series come to over the whole time, for each agent that is not destroyed."""
+
+    since: datetime = Field(alias="from")
+    agents: dict[str, dict[str, float | None]]
+    units: dict[str, str]
 
 
 class Approval(Model):
@@ -125,6 +273,13 @@ class FileDiff(Model):
     large: bool = Field(description="Shown folded.")
     truncated: bool = Field(description="The hunks are not all of it.")
     hunks: list[DiffHunk]
+
+
+class NotesDiff(Model):
+    """What a version of the notes changed against the one before it."""
+
+    version: NotesVersion
+    files: list[FileDiff]
 
 
 class MeaningRow(Model):
@@ -289,6 +444,20 @@ class Journal(Model):
 
     text: str
     next_offset: int
+
+
+class EgressRequest(Model):
+    """What an agent asked of the egress proxy. A refusal for the same host is told once in ten seconds."""
+
+    agent: str
+    at: datetime = Field(description="When it ended.")
+    host: str = Field(description="Empty for what was no request; '*' for several hosts that were refused.")
+    port: int
+    verdict: Literal["allowed", "refused", "failed"]
+    rule: str = Field(description="What decided: 'network.allow: *.example.org', 'port', 'address', …")
+    bytes_up: int
+    bytes_down: int
+    elapsed_ms: int
 
 
 class CancelResult(Model):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hyperhive.core.messages import BODY_LIMIT_BYTES, RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S
+from hyperhive.core.reminders import AHEAD_LIMIT_DAYS, NOTE_LIMIT_CHARS, WAITING_LIMIT
 from hyperhive.wire import agent_link
 
 # The MCP server's name: claude sees its tools as mcp__hyperhive__<tool>.
@@ -75,6 +76,44 @@ TOOLS: tuple[Tool, ...] = (
             "ttl_seconds": {"type": "number", "minimum": 1},
         },
         required=("question",),
+    ),
+    Tool(
+        name="remind_me",
+        description=(
+            "Be sent a note later: it arrives as a message from 'system' and starts a turn, however long that is "
+            "and whatever is restarted meanwhile. This is the only timer you have: claude's own (CronCreate, "
+            "ScheduleWakeup) do not exist here, and a `sleep` in the background ends with your process. Give either "
+            f"at or in_seconds, at most {AHEAD_LIMIT_DAYS} days ahead; at most {WAITING_LIMIT} wait at once. Messages "
+            "and answers arrive by themselves: do not use it to poll for them. For something regular, the manager "
+            "can propose a schedule in your config. Returns the reminder's id."
+        ),
+        method=agent_link.REMIND_ME,
+        properties={
+            "note": {
+                "type": "string",
+                "description": f"What to tell you then, at most {NOTE_LIMIT_CHARS:,} characters. Write what you will "
+                "need to know: your context may be gone by then.",
+            },
+            "at": {
+                "type": "string",
+                "description": "When: RFC 3339 with an offset, such as 2026-11-21T19:30:00Z. `date -u +%FT%TZ` tells "
+                "what time it is.",
+            },
+            "in_seconds": {"type": "number", "description": "In how many seconds from now."},
+        },
+        required=("note",),
+    ),
+    Tool(
+        name="list_reminders",
+        description="List your reminders that wait: id, due_at (UTC), note; the next one first.",
+        method=agent_link.LIST_REMINDERS,
+    ),
+    Tool(
+        name="cancel_reminder",
+        description="Drop one of your reminders.",
+        method=agent_link.CANCEL_REMINDER,
+        properties={"id": {"type": "integer", "description": "As remind_me returned it, or list_reminders."}},
+        required=("id",),
     ),
     Tool(
         name="request_spawn",

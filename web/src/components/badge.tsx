@@ -8,6 +8,7 @@ const LOOKS: Record<string, { sign: string; tone: string }> = {
   stopped: { sign: "■", tone: "dim" },
   offline: { sign: "◌", tone: "dim" },
   parked: { sign: "‖", tone: "warn" },
+  hibernated: { sign: "☾", tone: "dim" },
   needs_login: { sign: "!", tone: "warn" },
   failed: { sign: "✕", tone: "bad" },
   crashed: { sign: "✕", tone: "bad" },

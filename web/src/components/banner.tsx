@@ -1,5 +1,7 @@
 import { useApp } from "../context.ts";
 import { renderClock } from "../time.ts";
+import { Act } from "./act.tsx";
+import { ParkLine } from "./park.tsx";
 import { Inline } from "./text.tsx";
 
 /** What holds for the whole page: a rehearsal, a lost connection, rows that could not be fetched. */
@@ -15,6 +17,7 @@ export function Banners() {
           rehearsal: no model behind this
         </p>
       )}
+      <HivePark />
       {state === "down" && (
         <p class="banner banner-lost" data-testid="banner-lost">
           <span class="spinner" aria-hidden="true" /> the hive is not answering; trying again.{seen}
@@ -27,6 +30,46 @@ export function Banners() {
             look again
           </button>
         </p>
+      )}
+    </div>
+  );
+}
+
+/** Why the whole hive stands still. What the operator paused is resumed in the header; the rest is mended here. */
+function HivePark() {
+  const { store } = useApp();
+  const park = store.hive.value?.park ?? null;
+  if (park === null) return null;
+  return (
+    <div class="banner banner-warn banner-park" data-testid="banner-park" data-kind={park.kind}>
+      <span>
+        <ParkLine park={park} />
+      </span>
+      {(park.kind === "limit" || park.kind === "failing" || park.kind === "login") && (
+        <Act
+          label="try now, for the whole hive"
+          testId="try-all"
+          until={park.since}
+          run={async () => {
+            await store.api.resumeAll();
+            return "the hive tries again";
+          }}
+        >
+          try now
+        </Act>
+      )}
+      {park.kind === "budget" && (
+        <Act
+          label="grant half of the budget of the hive on top"
+          testId="grant-all"
+          until={`${park.since} ${park.reason}`}
+          run={async () => {
+            await store.api.grantHive();
+            return "the hive: half of the budget more, for 24 hours";
+          }}
+        >
+          grant half more
+        </Act>
       )}
     </div>
   );

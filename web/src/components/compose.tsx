@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { useApp } from "../context.ts";
 import { useIdempotency } from "../draft.ts";
 import { useAct } from "./act.tsx";
+import { type Suggestion, Suggestions, useCompletion } from "./completion.tsx";
 
 interface ComposeProps {
   /** To whom; empty while nobody is chosen. */
@@ -14,6 +15,10 @@ interface ComposeProps {
   autoFocus?: boolean;
   /** Handles a text that is a command instead of a message; true when it was one. */
   onCommand?: (text: string) => Promise<string> | null;
+  /** What is sent for a text. */
+  toBody?: (text: string) => string;
+  /** What the text may become, offered while it is typed. */
+  complete?: (text: string) => Suggestion[];
   onSent?: () => void;
 }
 
@@ -23,6 +28,7 @@ export function Compose(props: ComposeProps) {
   const field = useRef<HTMLTextAreaElement>(null);
   const idempotency = useIdempotency();
   const { busy, start } = useAct({ run: () => send(props.draft.peek()) });
+  const completion = useCompletion(props.draft, props.complete);
   useEffect(() => {
     if (props.autoFocus) field.current?.focus();
   }, [props.autoFocus]);
@@ -37,7 +43,7 @@ export function Compose(props: ComposeProps) {
     const key = idempotency.keyFor(`${props.to}\n${props.inReplyTo ?? ""}\n${text}`);
     const { id } = await store.api.send({
       to: props.to,
-      body: text,
+      body: props.toBody?.(text) ?? text,
       in_reply_to: props.inReplyTo ?? null,
       idempotency_key: key,
     });
@@ -56,6 +62,7 @@ export function Compose(props: ComposeProps) {
   const submit = () => void (empty ? undefined : start());
   return (
     <div class="compose">
+      <Suggestions completion={completion} />
       <textarea
         ref={field}
         rows={Math.min(8, props.draft.value.split("\n").length)}
@@ -63,8 +70,10 @@ export function Compose(props: ComposeProps) {
         aria-label={props.placeholder}
         data-testid={`${props.testId}-text`}
         value={props.draft.value}
+        {...completion.field}
         onInput={(event) => (props.draft.value = event.currentTarget.value)}
         onKeyDown={(event) => {
+          if (completion.onKey(event)) return;
           if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
           event.preventDefault();
           submit();

@@ -2,12 +2,19 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import type { AgentRow } from "../api_types.ts";
 import { useApp } from "../context.ts";
+import { agentPath } from "../route.ts";
+import { describeOutcome } from "../transcript/outcome.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
+import { HiveBudget } from "./budget.tsx";
+import { BudgetChip, ContextChip, ModelChip, WaitingChip } from "./chips.tsx";
 import { ConfigError, ConfigToggle, ConfigViewer } from "./config_viewer.tsx";
 import { Journal } from "./journal.tsx";
-import { Name } from "./link.tsx";
+import { Link, Name } from "./link.tsx";
+import { needsLogin } from "./login_box.tsx";
+import { ParkChip } from "./park.tsx";
 import { Empty, Section } from "./section.tsx";
+import { Steering } from "./steering.tsx";
 import { Inline } from "./text.tsx";
 import { Age } from "./when.tsx";
 
@@ -18,6 +25,7 @@ export function Containers() {
   const names = store.agents.keys.value;
   return (
     <Section title="containers" leet="C0NTAINERS" testId="containers" count={names.length}>
+      <HiveBudget />
       {names.length === 0 && <Empty>{store.loaded.value ? "no agent yet" : "loading…"}</Empty>}
       <ul class="rows">
         {names.map((name) => (
@@ -39,9 +47,8 @@ function Container({ name }: { name: string }) {
       <div class="container-who">
         <Name name={name} />
         <State row={row} />
-        <Chips row={row} />
       </div>
-      <Steering row={row}>
+      <RowActs row={row}>
         <ConfigToggle agent={name} open={config} />
         <button
           type="button"
@@ -53,7 +60,11 @@ function Container({ name }: { name: string }) {
         >
           journal
         </button>
-      </Steering>
+      </RowActs>
+      <div class="container-facts">
+        <Parked row={row} />
+        <Chips row={row} />
+      </div>
       <ConfigError row={row} />
       {config.value && <ConfigViewer agent={name} />}
       {journal.value && <Journal agent={name} />}
@@ -64,32 +75,27 @@ function Container({ name }: { name: string }) {
 function Chips({ row }: { row: AgentRow }) {
   return (
     <span class="chips">
-      {row.model && (
-        <span class="chip" data-testid="model">
-          <Inline text={row.model} />
-        </span>
-      )}
-      {row.waiting > 0 && (
-        <span class="chip chip-warn" data-testid="waiting">
-          {row.waiting} waiting
-        </span>
-      )}
+      {(row.model || row.chosen_model) && <ModelChip row={row} />}
+      <ContextChip row={row} />
+      <BudgetChip row={row} />
+      <WaitingChip row={row} />
       {row.last_outcome && row.last_outcome !== "ok" && (
         <span class="chip chip-warn">
-          last turn: <Inline text={row.last_outcome.replaceAll("_", " ")} />
+          last turn: <Inline text={describeOutcome(row.last_outcome).words} />
         </span>
       )}
     </span>
   );
 }
 
-/** What an agent does, since when, and why. */
+/** What an agent does, since when, and why. Why it is parked, `Parked` tells in full. */
 export function State({ row }: { row: AgentRow }) {
+  const told = row.park !== null && (row.state === "parked" || row.state === "needs_login");
   return (
     <span class="state">
       <Badge state={row.state} />
       <Age at={row.since} />
-      {row.reason && (
+      {row.reason && !told && (
         <span class="reason" data-testid="reason">
           <Inline text={row.reason} />
         </span>
@@ -98,8 +104,23 @@ export function State({ row }: { row: AgentRow }) {
   );
 }
 
+/** Why an agent runs no turns, if it does not; and that it could not for want of a login. */
+export function Parked({ row }: { row: AgentRow }) {
+  const silent = row.state === "needs_login" || row.park?.kind === "login";
+  return (
+    <>
+      {row.park !== null && <ParkChip park={row.park} />}
+      {needsLogin(row) && !silent && (
+        <span class="chip chip-warn" data-testid="needs-login">
+          needs login
+        </span>
+      )}
+    </>
+  );
+}
+
 /** The acts on a container. Those that make no sense in its state are not there. */
-function Steering({ row, children }: { row: AgentRow; children: ComponentChildren }) {
+function RowActs({ row, children }: { row: AgentRow; children: ComponentChildren }) {
   const { api } = useApp().store;
   const { name } = row;
   const until = `${row.state} ${row.since}`;
@@ -107,6 +128,12 @@ function Steering({ row, children }: { row: AgentRow; children: ComponentChildre
   return (
     <div class="acts">
       {children}
+      {needsLogin(row) && (
+        <Link to={agentPath(name)} class="act act-good" aria-label={`log ${name} in`}>
+          log in
+        </Link>
+      )}
+      {(!down || row.park !== null) && <Steering row={row} />}
       {(down || row.state === "unknown") && (
         <Act
           label={`start ${name}`}

@@ -14,13 +14,13 @@ const CLIP_CHARS = 2_000;
 /** Files open at first; more of them are folded. */
 const OPEN_FILES = 20;
 
-/** How files differ, each in a fold of its own. */
-export function DiffFiles({ files }: { files: FileDiff[] }) {
+/** How files differ, each in a fold of its own; a large one is closed at first unless `large` says otherwise. */
+export function DiffFiles({ files, large = false }: { files: FileDiff[]; large?: boolean }) {
   if (files.length === 0) return <p class="empty">no file differs</p>;
   return (
     <div class="diff-files">
       {files.map((file, index) => (
-        <DiffFile key={file.path} file={file} open={!file.large && index < OPEN_FILES} />
+        <DiffFile key={file.path} file={file} open={(large || !file.large) && index < OPEN_FILES} />
       ))}
     </div>
   );

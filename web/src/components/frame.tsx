@@ -1,6 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useApp } from "../context.ts";
 import { plainTitles } from "../settings.ts";
+import { Act } from "./act.tsx";
 import { Banners } from "./banner.tsx";
 import { Link } from "./link.tsx";
 import { Inline } from "./text.tsx";
@@ -30,6 +31,7 @@ export function Frame({ heading, tall, children }: FrameProps) {
           <span aria-hidden="true">⬢</span> hyperhive
         </Link>
         <h1 class="heading">{heading}</h1>
+        <PauseAll />
         <span class={`link-state link-${state}`} data-testid="connection" data-state={state}>
           <span aria-hidden="true" class="dot" /> {CONNECTION[state]}
         </span>
@@ -37,6 +39,43 @@ export function Frame({ heading, tall, children }: FrameProps) {
       <Banners />
       <main class="main">{children}</main>
     </div>
+  );
+}
+
+/** Stops all agents from beginning turns, and lets them again. */
+function PauseAll() {
+  const { store } = useApp();
+  const hive = store.hive.value;
+  if (hive === null) return null;
+  const paused = hive.park?.kind === "paused";
+  const until = `${hive.park?.kind} ${hive.park?.since}`;
+  return paused ? (
+    <Act
+      key="resume"
+      label="resume all agents"
+      testId="resume-all"
+      kind="good"
+      until={until}
+      run={async () => {
+        await store.api.resumeAll();
+        return "the hive goes on";
+      }}
+    >
+      resume all
+    </Act>
+  ) : (
+    <Act
+      key="pause"
+      label="pause all agents"
+      testId="pause-all"
+      until={until}
+      run={async () => {
+        await store.api.pauseAll();
+        return "the whole hive is paused: running turns end, messages wait";
+      }}
+    >
+      pause all
+    </Act>
   );
 }
 

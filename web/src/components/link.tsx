@@ -3,7 +3,16 @@ import { agentPath, isAgentName, navigate } from "../route.ts";
 import { Inline } from "./text.tsx";
 
 /** A link within these pages: followed without a reload, and like any other with a modifier or another button. */
-export function Link({ to, children, ...rest }: { to: string; children: ComponentChildren; class?: string }) {
+export function Link({
+  to,
+  children,
+  ...rest
+}: {
+  to: string;
+  children: ComponentChildren;
+  class?: string;
+  "aria-label"?: string;
+}) {
   return (
     <a
       href={to}

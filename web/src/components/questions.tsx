@@ -2,10 +2,12 @@ import { type Signal, useSignal } from "@preact/signals";
 import type { Question } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
+import { agentPath, isAgentName } from "../route.ts";
 import { now } from "../time.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
-import { Name } from "./link.tsx";
+import { Link, Name } from "./link.tsx";
+import { AskedNotes } from "./notes.tsx";
 import { PermissionForm, PermissionText } from "./permission_form.tsx";
 import { Section } from "./section.tsx";
 import { Block, Inline } from "./text.tsx";
@@ -43,14 +45,21 @@ function QuestionRow({ id }: { id: number }) {
   return (
     <li class={open ? "row" : "row row-past"} data-testid={`question-${id}`} data-status={row.status}>
       <div class="row-head">
-        {permission && <span class="chip chip-kind">permission</span>}
-        <Name name={row.agent} />
+        {row.kind !== "question" && <span class="chip chip-kind">{row.kind}</span>}
+        {row.kind === "notes" ? (
+          <span>
+            a rewrite of the notes of <Name name={row.agent} />
+          </span>
+        ) : (
+          <Name name={row.agent} />
+        )}
         <span class="dim">
           asked <Age at={row.asked_at} /> ago
         </span>
         {open ? <Countdown until={row.expires_at} /> : <Badge state={row.status} />}
       </div>
       {permission ? <PermissionText text={row.question} /> : <Block text={row.question} />}
+      {row.kind === "notes" && <NotesLink row={row} />}
       {row.answer !== null && (
         <p class="reason">
           → <Inline text={row.answer} />
@@ -58,6 +67,29 @@ function QuestionRow({ id }: { id: number }) {
       )}
       {open && (permission ? <PermissionForm row={row} /> : <AnswerForm row={row} />)}
     </li>
+  );
+}
+
+/** A rewriting of notes that lost much: what it changes, here and on the agent's page. */
+function NotesLink({ row }: { row: Question }) {
+  const shown = useSignal(false);
+  return (
+    <>
+      <div class="acts">
+        <button
+          type="button"
+          class="act"
+          aria-expanded={shown.value}
+          aria-label={`what the rewriting changes in the notes of ${row.agent}`}
+          data-testid="asked-notes-toggle"
+          onClick={() => (shown.value = !shown.value)}
+        >
+          show the change
+        </button>
+        {isAgentName(row.agent) && <Link to={`${agentPath(row.agent)}#notes`}>all versions</Link>}
+      </div>
+      {shown.value && <AskedNotes agent={row.agent} />}
+    </>
   );
 }
 

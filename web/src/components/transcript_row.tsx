@@ -1,6 +1,7 @@
 import { type Signal, useComputed } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { renderFirstLine, renderRest } from "../text.ts";
+import { describeOutcome, describePurpose } from "../transcript/outcome.ts";
 import type { Envelope, Row } from "../transcript/rows.ts";
 import { Name } from "./link.tsx";
 import { Block, Inline } from "./text.tsx";
@@ -47,9 +48,15 @@ function Content({ row, folds }: RowProps) {
     case "end":
       return (
         <div class="t-end-line" data-outcome={row.outcome}>
-          <span class={row.outcome === "ok" ? "tone-good" : "tone-warn"}>
-            turn ended: <Inline text={row.outcome.replaceAll("_", " ")} />
+          <Purpose purpose={row.purpose} />
+          <span class={`tone-${describeOutcome(row.outcome).tone}`}>
+            turn ended: <Inline text={describeOutcome(row.outcome).words} />
           </span>
+          {row.reason && (
+            <span class="reason">
+              <Inline text={row.reason} />
+            </span>
+          )}
           {row.facts.map((fact) => (
             <span key={fact} class="dim">
               {fact}
@@ -62,6 +69,12 @@ function Content({ row, folds }: RowProps) {
       return (
         <span class={`notice notice-${row.level}`}>
           <Inline text={row.text} />
+          {row.until !== undefined && (
+            <>
+              {` · ${row.untilWord ?? "resets"} `}
+              <Clock at={row.until} />
+            </>
+          )}
         </span>
       );
     case "raw":
@@ -79,11 +92,22 @@ const First = ({ text }: { text: string }) => (
   </>
 );
 
+/** What a turn is for when it is not for messages. */
+function Purpose({ purpose }: { purpose: string }) {
+  const { chip, words } = describePurpose(purpose);
+  if (!chip) return null;
+  return (
+    <span class="chip chip-kind" data-testid="purpose" title={words}>
+      <Inline text={chip} />
+    </span>
+  );
+}
+
 function Prompt({ row }: { row: Extract<Row, { type: "prompt" }> }) {
   return (
     <>
       <div class="t-turn">
-        <span>turn</span> <Clock at={row.at} />
+        <span>turn</span> <Clock at={row.at} /> <Purpose purpose={row.purpose} />
       </div>
       {row.envelopes.map((envelope, index) => (
         <Letter key={index} envelope={envelope} />

@@ -1,11 +1,15 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { AgentState } from "../components/agent_state.tsx";
+import type { AgentRow } from "../api_types.ts";
+import { AgentState, PanelToggle } from "../components/agent_state.tsx";
 import { ConfigError, ConfigViewer } from "../components/config_viewer.tsx";
 import { Frame } from "../components/frame.tsx";
 import { Journal } from "../components/journal.tsx";
 import { Link } from "../components/link.tsx";
+import { LoginBox, type LoginStep, needsLogin } from "../components/login_box.tsx";
+import { Notes } from "../components/notes.tsx";
 import { PromptLine } from "../components/prompt_line.tsx";
+import { Reminders, useReminders } from "../components/reminders.tsx";
 import { Inline } from "../components/text.tsx";
 import { TranscriptView } from "../components/transcript_view.tsx";
 import { useApp } from "../context.ts";
@@ -14,8 +18,6 @@ import type { TranscriptFeed } from "../transcript/feed.ts";
 /** `feed` follows the transcript of the agent called `name`; whoever shows this page opened it. */
 export function AgentPage({ name, feed }: { name: string; feed: TranscriptFeed }) {
   const { store } = useApp();
-  const journal = useSignal(false);
-  const config = useSignal(false);
   // Subscribed to before it is looked up: the row may come later than the page.
   const known = store.agents.keys.value.includes(name);
   const row = known ? store.agents.cell(name)?.value : undefined;
@@ -24,25 +26,67 @@ export function AgentPage({ name, feed }: { name: string; feed: TranscriptFeed }
   }, [name]);
   return (
     <Frame heading={<Inline text={name} />} tall>
-      {row === undefined ? (
-        <Missing name={name} loaded={store.loaded.value} />
-      ) : (
-        <>
-          <AgentState
-            row={row}
-            config={config}
-            journal={journal.value}
-            onJournal={() => (journal.value = !journal.value)}
-          />
-          <ConfigError row={row} />
-        </>
-      )}
-      {config.value && <ConfigViewer agent={name} />}
-      {journal.value && <Journal agent={name} />}
+      {row === undefined ? <Missing name={name} loaded={store.loaded.value} /> : <Head row={row} />}
       <TranscriptView feed={feed} name={name} />
       {row !== undefined && <PromptLine name={name} />}
     </Frame>
   );
+}
+
+/** What stands above the transcript: the state, and what is folded out under it. */
+function Head({ row }: { row: AgentRow }) {
+  const { name } = row;
+  const login = useLoginPanel(row);
+  const notes = useSignal(location.hash === "#notes");
+  const reminders = useSignal(false);
+  const config = useSignal(false);
+  const journal = useSignal(false);
+  const reminded = useReminders(name);
+  const waiting = reminded.value.value?.length ?? 0;
+  const open = [notes, reminders, config, journal].some((panel) => panel.value) || login.open;
+  return (
+    <>
+      <AgentState row={row}>
+        <PanelToggle name="login" agent={name} open={login.open} onToggle={login.toggle} />
+        <PanelToggle name="notes" agent={name} open={notes} />
+        <PanelToggle name="reminders" agent={name} open={reminders}>
+          {waiting > 0 && <span class="count">{waiting}</span>}
+        </PanelToggle>
+        <PanelToggle name="config" agent={name} open={config} testId={`config-toggle-${name}`} />
+        <PanelToggle name="journal" agent={name} open={journal} />
+      </AgentState>
+      <ConfigError row={row} />
+      {open && (
+        <div class="panels">
+          {login.open && <LoginBox row={row} step={login.step} onClose={login.toggle} />}
+          {notes.value && <Notes agent={name} />}
+          {reminders.value && <Reminders agent={name} fetched={reminded} />}
+          {config.value && <ConfigViewer agent={name} />}
+          {journal.value && <Journal agent={name} />}
+        </div>
+      )}
+    </>
+  );
+}
+
+/** The login box opens by itself when a login is needed, until it is closed by hand; one that was begun stays. */
+function useLoginPanel(row: AgentRow) {
+  const step = useSignal<LoginStep>({ at: "start" });
+  const chosen = useSignal<boolean | null>(null);
+  const needed = needsLogin(row);
+  // Closed by hand holds for this need: the next one opens the box again.
+  useEffect(() => {
+    if (!needed && step.peek().at === "start") chosen.value = null;
+  }, [needed, chosen, step]);
+  const open = chosen.value ?? (needed || step.value.at !== "start");
+  return {
+    open,
+    step,
+    toggle() {
+      if (open && step.peek().at === "done") step.value = { at: "start" };
+      chosen.value = !open;
+    },
+  };
 }
 
 function Missing({ name, loaded }: { name: string; loaded: boolean }) {

@@ -1,4 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
+import { Toaster } from "../components/toaster.tsx";
+import { createEvent } from "../testing/recordings.ts";
 import {
   createAgent,
   createApproval,
@@ -8,14 +10,20 @@ import {
   createFileDiff,
   createKept,
   createMeaning,
+  createNotesVersion,
+  createPark,
   createQuestion,
+  createReminder,
   createReview,
+  createScheduled,
   createTestApp,
   createVersion,
   mount,
   settle,
   type,
 } from "../testing/stand_in.tsx";
+import { createTranscriptFeed } from "../transcript/feed.ts";
+import { AgentPage } from "./agent.tsx";
 import { DashboardPage } from "./dashboard.tsx";
 
 /** What somebody might put into every text of a config, and hope that a page does something else than show it. */
@@ -45,6 +53,16 @@ const HOSTILE = [
 /** Joiners are left alone in prose: scripts and emoji need them. */
 const HIDDEN = /(?![\t\n\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u3164]/u;
 const ELEMENTS = "img, script, svg, iframe, math, style, b, a[href^='javascript']";
+
+const COMMIT = "a".repeat(40);
+const HIVE = {
+  version: "0",
+  rehearsal: false,
+  upstream: "",
+  credential: "none",
+  driver: "",
+  started_at: "2026-11-20T12:00:00Z",
+};
 
 beforeEach(() => sessionStorage.clear());
 
@@ -78,8 +96,20 @@ async function show(text: string) {
     reason: text,
     requested_by: text,
   });
+  const asked = createNotesVersion(COMMIT, { kind: "asked" });
   const app = createTestApp({
-    "GET /api/agents": [createAgent("alice", { config_error: text })],
+    "GET /api/hive": { ...HIVE, park: createPark("paused", { hive: true, reason: text }) },
+    "GET /api/agents": [
+      createAgent("alice", {
+        config_error: text,
+        chosen_model: text,
+        last_outcome: text,
+        login_account: text,
+        park: createPark("failing", { reason: text }),
+      }),
+    ],
+    "GET /api/notes/alice": [asked],
+    [`GET /api/notes/alice/${COMMIT}`]: { version: asked, files: [file] },
     "GET /api/approvals": [approval, failed],
     "GET /api/approvals/1/review": createReview(approval, {
       comparison,
@@ -108,6 +138,7 @@ async function show(text: string) {
     "GET /api/questions": [
       createQuestion(1, { kind: "permission", agent: text, question: text, options: ["deny", text] }),
       createQuestion(2, { kind: "permission", status: "answered", answer: text, question: text }),
+      createQuestion(3, { kind: "notes", question: text, options: ["apply", text] }),
     ],
   });
   await app.store.load();
@@ -120,9 +151,78 @@ async function show(text: string) {
       .find("approval-2")
       .querySelectorAll<HTMLElement>('[data-testid="review-toggle"]'))
       toggle.click();
+    page.find("asked-notes-toggle").click();
+  });
+  await settle();
+  return page;
+}
+
+async function showAgent(text: string) {
+  // What is not even text can be in no address.
+  const commit = /\p{Cs}/u.test(text) ? COMMIT : text;
+  const version = createNotesVersion(commit);
+  const file = createFileDiff(text);
+  const app = createTestApp({
+    "GET /api/agents": [
+      createAgent("alice", {
+        model: text,
+        chosen_model: `${text}2`,
+        reason: text,
+        login_account: text,
+        park: createPark("login", { reason: text }),
+      }),
+    ],
+    "GET /api/agents/alice/transcript": ENTRIES(text).map(([kind, body], index) =>
+      createEvent(index + 1, kind, body),
+    ),
+    "GET /api/notes/alice": [version],
+    [`GET /api/notes/alice/${encodeURIComponent(commit)}`]: { version, files: [file] },
+    "GET /api/reminders": [createReminder(4, { note: text, agent: text })],
+    "GET /api/schedules": [createScheduled({ cron: text, message: text })],
+    "POST /api/agents/alice/login": { url: text },
+    "POST /api/agents/alice/login/code": Response.json(
+      { code: "x", message: text, hint: text },
+      { status: 500 },
+    ),
+  });
+  await app.store.load();
+  const feed = createTranscriptFeed(app.store.api, "alice");
+  const page = mount(
+    app,
+    <>
+      <AgentPage name="alice" feed={feed} />
+      <Toaster />
+    </>,
+  );
+  await settle(feed.onUp);
+  await settle(() => {
+    for (const id of ["notes-toggle", "reminders-toggle", "login-start"]) page.find(id).click();
+  });
+  await settle(() => type(page.find<HTMLInputElement>("login-code"), "code"));
+  await settle(() => {
+    page.find("login-submit").click();
+    page.root.querySelector<HTMLElement>('[data-testid="notes-change"]')?.click();
+    for (const fold of page.root.querySelectorAll<HTMLDetailsElement>(".transcript details")) {
+      fold.open = true;
+      fold.dispatchEvent(new Event("toggle"));
+    }
   });
   return page;
 }
+
+/** Every kind of entry of a transcript, with the text wherever there may be one. */
+const ENTRIES = (text: string): [kind: string, body: Record<string, unknown>][] => [
+  ["turn.started", { prompt: text, purpose: text }],
+  ["claude", { type: "rate_limit_event", rate_limit_info: { status: text, rateLimitType: text } }],
+  ["claude", { type: "system", subtype: text, text }],
+  ["claude", { type: "system", subtype: "status", status: text }],
+  ["claude", { type: "system", subtype: "api_retry", attempt: text, max_retries: 3, error_status: text }],
+  ["claude", { type: "result", is_error: true, terminal_reason: text, errors: [text] }],
+  ["claude", { type: "assistant", message: { content: [{ type: text, text }] } }],
+  ["turn.ended", { outcome: text, purpose: text, reason: text }],
+  ["state", { state: "parked", reason: text }],
+  [text, { text }],
+];
 
 test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
   "%s is only text",
@@ -143,6 +243,11 @@ test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
       "question-1",
       "question-2",
       "approval-2",
+      "question-3",
+      "asked-notes",
+      "banner-park",
+      "park",
+      "chosen-model",
     ])
       expect(find(part).textContent?.length).toBeGreaterThan(0);
     if (HIDDEN.test(text)) {
@@ -150,5 +255,28 @@ test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
       expect(find(`diff-file-${text}`).querySelector("summary mark")).not.toBeNull();
       expect(find(`diff-file-${text}`).querySelector(".line-text mark")).not.toBeNull();
     }
+  },
+);
+
+test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
+  "%s is only text on the page of an agent, and no link that can be followed",
+  async (_, text) => {
+    const { root, find } = await showAgent(text);
+    expect(root.querySelector(ELEMENTS)).toBeNull();
+    expect(root.textContent).not.toMatch(HIDDEN);
+    for (const part of [
+      "login-box",
+      "login-url",
+      "login-error",
+      "notes",
+      "reminders",
+      "schedules",
+      "park",
+      "model",
+      "transcript",
+    ])
+      expect(find(part).textContent?.length).toBeGreaterThan(0);
+    expect(root.querySelectorAll(".t-row")).toHaveLength(ENTRIES(text).length);
+    expect([...root.querySelectorAll("a")].map((link) => link.getAttribute("href"))).toEqual(["/"]);
   },
 );

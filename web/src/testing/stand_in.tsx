@@ -6,6 +6,7 @@ import type {
   AgentConfigView,
   AgentRow,
   Approval,
+  Budget,
   Comparison,
   ConfigVersion,
   Draft,
@@ -13,8 +14,13 @@ import type {
   KeptState,
   MeaningRow,
   Message,
+  NotesVersion,
+  Park,
+  ParkKind,
   Question,
+  Reminder,
   Review,
+  ScheduledMessage,
 } from "../api_types.ts";
 import { AppContext } from "../context.ts";
 import { createConnection } from "../live.ts";
@@ -38,6 +44,68 @@ export const createAgent = (name: string, change: Partial<AgentRow> = {}): Agent
   spawned_at: AT,
   commit: "",
   config_error: "",
+  park: null,
+  chosen_model: "",
+  context_tokens: 0,
+  context_limit: 0,
+  session_usd: null,
+  day_tokens: 0,
+  day_usd: 0,
+  day_unpriced: false,
+  budget_tokens: null,
+  budget_usd: null,
+  login: "own",
+  login_account: "",
+  login_expires_at: null,
+  ...change,
+});
+
+export const createPark = (kind: ParkKind, change: Partial<Park> = {}): Park => ({
+  kind,
+  since: AT,
+  until: null,
+  reason: "",
+  hive: false,
+  ...change,
+});
+
+export const createBudget = (change: Partial<Budget> = {}): Budget => ({
+  agent: "*",
+  tokens_per_day: null,
+  usd_per_day: null,
+  granted_tokens: 0,
+  granted_usd: 0,
+  day_tokens: 0,
+  day_usd: 0,
+  day_unpriced: false,
+  problem: "",
+  ...change,
+});
+
+export const createReminder = (id: number, change: Partial<Reminder> = {}): Reminder => ({
+  id,
+  agent: "alice",
+  note: `note ${id}`,
+  due_at: LATER,
+  created_at: AT,
+  ...change,
+});
+
+export const createScheduled = (change: Partial<ScheduledMessage> = {}): ScheduledMessage => ({
+  agent: "alice",
+  cron: "0 9 * * 1",
+  message: "look at the build",
+  next_at: LATER,
+  last_at: null,
+  ...change,
+});
+
+export const createNotesVersion = (commit: string, change: Partial<NotesVersion> = {}): NotesVersion => ({
+  commit,
+  at: AT,
+  kind: "compacted",
+  size_before: 40_000,
+  size_after: 9_000,
   ...change,
 });
 
@@ -197,6 +265,7 @@ export function createHive(answers: Record<string, unknown> = {}) {
       credential: "none",
       driver: "",
       started_at: AT,
+      park: null,
     },
     "GET /api/agents": [],
     "GET /api/kept": [],
@@ -205,6 +274,9 @@ export function createHive(answers: Record<string, unknown> = {}) {
     "GET /api/questions": [],
     "GET /api/messages": [],
     "GET /api/inbox": [],
+    "GET /api/budget": [createBudget()],
+    "GET /api/reminders": [],
+    "GET /api/schedules": [],
     ...answers,
   };
   const answer = async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {

@@ -1,32 +1,18 @@
 import { renderCount } from "../text.ts";
-import { renderClock } from "../time.ts";
-import { asFields, asList, asNumber, asText, type Fields, renderJson } from "./json.ts";
+import { asFields, asInstant, asList, asNumber, asText, type Fields, renderJson } from "./json.ts";
 import type { Draft } from "./reduce.ts";
 import type { Row } from "./rows.ts";
+import { blocksOf, explainSilence, findUnconnected, isEmptyBlock } from "./silent.ts";
 import { renderToolInput, renderToolName, renderToolResult, renderToolSummary } from "./tool.ts";
 
-/** Events that repeat, anticipate or only time what other events say in full. */
-const SILENT_TYPES = new Set([
-  "stream_event",
-  "command_lifecycle",
-  "keep_alive",
-  "tool_progress",
-  "control_request",
-  "control_response",
-]);
-const SILENT_SUBTYPES = new Set([
-  "thinking_tokens",
-  "hook_started",
-  "hook_response",
-  "commands_changed",
-  "background_tasks_changed",
-]);
-
-/** Adds what one stream-json event of the CLI shows. A type or subtype not known here becomes a raw row. */
+/**
+ * Adds what one stream-json event of the CLI shows. A type or subtype not known here becomes a raw row; only what
+ * `explainSilence` has a reason for leaves no trace.
+ */
 export function reduceClaude(draft: Draft, seq: number, at: string, event: Fields): void {
   const place = { seq, at, nested: Boolean(event.parent_tool_use_id) };
   const type = asText(event.type);
-  if (SILENT_TYPES.has(type)) return;
+  if (explainSilence(event)) return;
   if (type === "assistant") reduceAssistant(draft, place, event);
   else if (type === "user") reduceUser(draft, place, event);
   else if (type === "system") reduceSystem(draft, place, event);
@@ -48,8 +34,10 @@ const base = (place: Place, part: number | string = 0) => ({
   nested: place.nested,
 });
 
-function notice(draft: Draft, place: Place, level: Extract<Row, { type: "notice" }>["level"], text: string) {
-  draft.rows.push({ ...base(place), type: "notice", level, text });
+type Level = Extract<Row, { type: "notice" }>["level"];
+
+function notice(draft: Draft, place: Place, level: Level, text: string, until = "") {
+  draft.rows.push({ ...base(place), type: "notice", level, text, ...(until && { until }) });
 }
 
 function raw(draft: Draft, place: Place, label: string, value: unknown, part: number | string = 0) {
@@ -57,19 +45,16 @@ function raw(draft: Draft, place: Place, label: string, value: unknown, part: nu
 }
 
 function reduceAssistant(draft: Draft, place: Place, event: Fields): void {
-  asList(asFields(event.message).content).forEach((value, part) => {
-    const block = asFields(value);
-    if (block.type === "text") {
-      const text = asText(block.text);
-      if (text.trim()) draft.rows.push({ ...base(place, part), type: "text", text });
-    } else if (block.type === "thinking") {
-      const text = asText(block.thinking);
-      if (text.trim()) draft.rows.push({ ...base(place, part), type: "thinking", text });
-    } else if (block.type === "tool_use") {
-      addCall(draft, place, block, part);
-    } else {
-      raw(draft, place, `assistant ${asText(block.type)}`, block, part);
-    }
+  const blocks = blocksOf(event);
+  if (blocks.length === 0) raw(draft, place, "assistant", event);
+  blocks.forEach((block, part) => {
+    if (isEmptyBlock(block)) return;
+    if (block.type === "text")
+      draft.rows.push({ ...base(place, part), type: "text", text: asText(block.text) });
+    else if (block.type === "thinking")
+      draft.rows.push({ ...base(place, part), type: "thinking", text: asText(block.thinking) });
+    else if (block.type === "tool_use") addCall(draft, place, block, part);
+    else raw(draft, place, `assistant ${asText(block.type)}`, block, part);
   });
 }
 
@@ -89,14 +74,20 @@ function addCall(draft: Draft, place: Place, block: Fields, part: number): void 
 }
 
 function reduceUser(draft: Draft, place: Place, event: Fields): void {
-  const content = asFields(event.message).content;
-  const blocks = typeof content === "string" ? [{ type: "text", text: content }] : asList(content);
-  blocks.forEach((value, part) => {
-    const block = asFields(value);
+  const blocks = blocksOf(event);
+  if (blocks.length === 0) raw(draft, place, "user", event);
+  blocks.forEach((block, part) => {
     if (block.type === "tool_result") addResult(draft, place, block, isRejected(event, block), part);
     else if (block.type !== "text") raw(draft, place, `user ${asText(block.type)}`, block, part);
     // What the CLI replays is the wake prompt or a command's answer: both have rows of their own.
-    else if (event.isReplay !== true) raw(draft, place, "text given to claude", asText(block.text), part);
+    else if (event.isReplay !== true)
+      raw(
+        draft,
+        place,
+        event.isSynthetic === true ? "claude tells itself" : "text given to claude",
+        asText(block.text),
+        part,
+      );
   });
 }
 
@@ -138,28 +129,34 @@ function addResult(draft: Draft, place: Place, block: Fields, rejected: boolean,
 
 const SYSTEM: Record<string, (draft: Draft, place: Place, event: Fields) => void> = {
   init(draft, place, event) {
-    const failed = asList(event.mcp_servers)
-      .map(asFields)
-      .filter((server) => server.status !== "connected")
-      .map((server) => `${asText(server.name)} (${asText(server.status)})`);
-    if (failed.length > 0) notice(draft, place, "warn", `MCP servers not connected: ${failed.join(", ")}`);
+    const names = findUnconnected(event).map((server) => `${asText(server.name)} (${asText(server.status)})`);
+    notice(draft, place, "warn", `MCP servers not connected: ${names.join(", ")}`);
   },
   status(draft, place, event) {
+    const { compact_result } = event;
     if (event.status === "compacting") notice(draft, place, "info", "compacting the conversation");
+    else if (compact_result !== undefined && compact_result !== "success")
+      notice(draft, place, "warn", `the compaction failed: ${renderJson(compact_result)}`);
+    else notice(draft, place, "info", `claude: ${asText(event.status) || renderJson(event)}`);
   },
   compact_boundary(draft, place, event) {
-    const { pre_tokens, post_tokens } = asFields(event.compact_metadata);
+    const { pre_tokens, post_tokens, trigger } = asFields(event.compact_metadata);
     const [before, after] = [asNumber(pre_tokens), asNumber(post_tokens)];
     const figures =
       before === null || after === null ? "" : `: ${renderCount(before)} → ${renderCount(after)} tokens`;
-    notice(draft, place, "info", `compacted${figures}`);
+    notice(draft, place, "boundary", `compacted${trigger === "auto" ? " by claude itself" : ""}${figures}`);
+  },
+  background_tasks_changed(draft, place, event) {
+    const count = asList(event.tasks).length;
+    notice(draft, place, "info", `${count} task${count === 1 ? "" : "s"} in the background`);
   },
   api_retry(draft, place, event) {
     const { attempt, max_retries, error_status, retry_delay_ms } = event;
     const delay = asNumber(retry_delay_ms);
     const wait = delay === null ? "" : `, next in ${(delay / 1000).toFixed(1)}s`;
-    const turn = asNumber(max_retries) ? `, retry ${attempt} of ${max_retries}` : "";
-    notice(draft, place, "warn", `model request failed (${error_status ?? "no answer"})${turn}${wait}`);
+    const turn = asNumber(max_retries) ? `, retry ${renderJson(attempt)} of ${max_retries}` : "";
+    const status = asNumber(error_status) ?? (asText(error_status) || "no answer");
+    notice(draft, place, "warn", `model request failed (${status})${turn}${wait}`);
   },
   permission_denied(draft, place, event) {
     const reason = asText(event.message);
@@ -184,20 +181,26 @@ const SYSTEM: Record<string, (draft: Draft, place: Place, event: Fields) => void
 
 function reduceSystem(draft: Draft, place: Place, event: Fields): void {
   const subtype = asText(event.subtype);
-  if (SILENT_SUBTYPES.has(subtype)) return;
   const reduce = Object.hasOwn(SYSTEM, subtype) ? SYSTEM[subtype] : undefined;
   if (reduce) reduce(draft, place, event);
   else raw(draft, place, `system ${subtype}`, event);
 }
 
+const ABORTED = new Set(["aborted_streaming", "aborted_tools"]);
+
 /** A good result repeats the last text and is followed by `turn.ended`; only a failure says something new. */
 function reduceResult(draft: Draft, place: Place, event: Fields): void {
-  if (event.is_error !== true) return;
+  const reason = asText(event.terminal_reason);
+  // What claude says of it is meant for those who build it.
+  if (ABORTED.has(reason)) {
+    notice(draft, place, "warn", "interrupted");
+    return;
+  }
   const status = asNumber(event.api_error_status);
   const message = asList(event.errors).map(asText).join("; ") || asText(event.result);
   const last = draft.rows.at(-1);
   const parts = [
-    asText(event.terminal_reason).replaceAll("_", " ") || "failed",
+    reason.replaceAll("_", " ") || "failed",
     status === null ? "" : `HTTP ${status}`,
     last?.type === "text" && last.text === message ? "" : message,
   ];
@@ -206,16 +209,13 @@ function reduceResult(draft: Draft, place: Place, event: Fields): void {
 
 function reduceRateLimit(draft: Draft, place: Place, event: Fields): void {
   const info = asFields(event.rate_limit_info);
-  const status = asText(info.status);
-  if (status === "allowed") return;
-  const rejected = status === "rejected";
+  const rejected = info.status === "rejected";
   const used = asNumber(info.utilization);
-  const resets = asNumber(info.resetsAt);
   const parts = [
     rejected ? "usage limit reached" : "usage limit near",
     asText(info.rateLimitType).replaceAll("_", " "),
     used === null ? "" : `${Math.round(used * 100)} % used`,
-    resets === null ? "" : `resets ${renderClock(new Date(resets * 1000).toISOString())}`,
   ];
-  notice(draft, place, rejected ? "error" : "warn", parts.filter(Boolean).join(" · "));
+  const text = parts.filter(Boolean).join(" · ");
+  notice(draft, place, rejected ? "error" : "warn", text, asInstant(info.resetsAt));
 }

@@ -8,6 +8,17 @@ export const asList = (value: unknown): unknown[] => (Array.isArray(value) ? val
 export const asText = (value: unknown): string => (typeof value === "string" ? value : "");
 export const asNumber = (value: unknown): number | null => (typeof value === "number" ? value : null);
 
+/** Seconds since 1970 as an RFC 3339 instant; empty when that is no instant. */
+export function asInstant(value: unknown): string {
+  const date = new Date((asNumber(value) ?? Number.NaN) * 1000);
+  return Number.isNaN(date.getTime()) ? "" : date.toISOString();
+}
+
 export function renderJson(value: unknown): string {
-  return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? String(value));
+  if (typeof value === "string") return value;
+  try {
+    return JSON.stringify(value, null, 2) ?? String(value);
+  } catch {
+    return "(nested too deep to be shown)";
+  }
 }

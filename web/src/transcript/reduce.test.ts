@@ -1,8 +1,9 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { TranscriptEvent } from "../api_types.ts";
 import { createEvent, loadRecording, RECORDINGS } from "../testing/recordings.ts";
-import { EMPTY_TRANSCRIPT, reduceTranscript } from "./reduce.ts";
+import { EMPTY_TRANSCRIPT, reduceTranscript, type Transcript } from "./reduce.ts";
 import type { Row } from "./rows.ts";
+import { explainSilence } from "./silent.ts";
 
 const reduce = (events: TranscriptEvent[]) => reduceTranscript(EMPTY_TRANSCRIPT, events).rows;
 const tools = (rows: readonly Row[]) => rows.filter((row) => row.type === "tool");
@@ -13,6 +14,67 @@ const outline = (rows: readonly Row[]) =>
       return `${row.type} ${row.text}`;
     return row.type === "raw" ? `raw ${row.label}` : row.type;
   });
+
+/** The rows of the recordings that matter most, whole; each line cut to 90 characters. */
+const EXPECTED: Record<string, string[]> = {
+  "denied-default": [
+    "tool Bash: touch /home/agent/work/made.$RANDOM && echo ok = A variable in this command can",
+    "text all done",
+  ],
+  compact: [
+    "notice compacting the conversation",
+    "notice compacted: 22k → 2.7k tokens",
+    "raw claude tells itself",
+  ],
+  autocompact: [
+    "tool Bash: echo a = a",
+    "tool Bash: echo b = b",
+    "notice compacting the conversation",
+    "notice compacted by claude itself: 190k → 2.7k tokens",
+    "raw claude tells itself",
+    "tool Bash: echo c = c",
+    "text end",
+  ],
+  "401": [
+    ...[0.5, 1.2, 2.1, 4.3, 8.5, 16.3, 34.1, 35, 36, 34.3].map(
+      (wait, index) =>
+        `notice model request failed (401), retry ${index + 1} of 10, next in ${wait.toFixed(1)}s`,
+    ),
+    "text Invalid API key · Fix external API key",
+    "notice api error · HTTP 401",
+  ],
+  "not-logged-in": ["text Not logged in · Please run /login", "notice api error"],
+  "ratelimit-rejected": [
+    "notice usage limit reached · five hour",
+    "text You've hit your 5-hour limit · resets 1:16pm (UTC)",
+    "notice api error · HTTP 429",
+  ],
+  "ptl-always": [
+    "text Prompt is too long · the request is ~210345 tokens (limit 200000) but this conversati",
+    "notice prompt too long · HTTP 400",
+  ],
+  parallel: [
+    "thinking hmm",
+    "text I will do three.",
+    "tool Bash: echo a = a",
+    "tool Bash: touch zz = touch in '/home/agent/srv/zz' needs approval. The path is inside the",
+    "tool Bash: echo c = c",
+    "tool hive send: → x: y = sent to x: 1 chars",
+    "text end",
+  ],
+  hooks: [
+    "tool Bash: echo a = a",
+    "tool Bash: echo forbidden = PreToolUse:Bash hook error: [/home/agent/hook.sh PreToolUse]: ",
+    "tool Bash: echo jsondeny = PreToolUse:Bash hook error: json deny reason",
+    "tool Bash: touch jsonallow = rewritten by hook",
+    "tool Bash: touch needsperm = touch in '/home/agent/work/needsperm' needs approval. The pat",
+    "tool Bash: cat nonexist = Exit code 1\ncat: nonexist: No such file or directory",
+    "text end",
+    "raw claude tells itself",
+    "notice stop hook problem · ctrl+o to see",
+    "text after stop hook",
+  ],
+};
 
 describe("recordings of the real CLI", () => {
   test("a plain answer is one row of text", () => {
@@ -58,19 +120,64 @@ describe("recordings of the real CLI", () => {
   });
 
   test("a usage limit that comes near is a warning with its figures", () => {
-    expect(outline(reduce(loadRecording("ratelimit-warning")))[1]).toMatch(
-      /^notice usage limit near · five hour · 91 % used · resets /,
-    );
+    expect(reduce(loadRecording("ratelimit-warning"))[1]).toMatchObject({
+      text: "usage limit near · five hour · 91 % used",
+      until: "2026-11-20T13:16:30.000Z",
+    });
+  });
+
+  test.each(Object.entries(EXPECTED))("%s: these rows and no others", (name, rows) => {
+    expect(outline(reduce(loadRecording(name))).map((line) => line.slice(0, 90))).toEqual(rows);
+  });
+
+  test("there are recordings", () => expect(RECORDINGS.length).toBeGreaterThanOrEqual(19));
+
+  test.each(RECORDINGS)("%s: in any two pieces, and event by event, the same rows as whole", (name) => {
+    const events = loadRecording(name);
+    const whole = reduceTranscript(EMPTY_TRANSCRIPT, events);
+    for (let cut = 0; cut <= events.length; cut += 1) {
+      const first = reduceTranscript(EMPTY_TRANSCRIPT, events.slice(0, cut));
+      const frozen = structuredClone(first.rows);
+      const both = reduceTranscript(first, events.slice(cut));
+      expect(both.rows).toEqual(whole.rows);
+      expect([...both.calls]).toEqual([...whole.calls]);
+      expect(first.rows).toEqual(frozen);
+      // What comes after an older page that is not there yet.
+      expect(() => reduce(events.slice(cut))).not.toThrow();
+    }
+    const pieces = events.reduce((so_far, event) => reduceTranscript(so_far, [event]), EMPTY_TRANSCRIPT);
+    expect(pieces.rows).toEqual(whole.rows);
+  });
+
+  test.each(RECORDINGS)("%s: the same rows at another time and place, under keys of their own", (name) => {
+    const events = loadRecording(name);
+    const zone = process.env.TZ;
+    const first = reduce(events);
+    vi.useFakeTimers({ now: new Date("2031-05-06T07:08:09Z") });
+    process.env.TZ = "Pacific/Auckland";
+    const second = reduce(structuredClone(events));
+    vi.useRealTimers();
+    if (zone === undefined) delete process.env.TZ;
+    else process.env.TZ = zone;
+    expect(second).toEqual(first);
+    expect(new Set(first.map((row) => row.key)).size).toBe(first.length);
   });
 
   test.each(RECORDINGS)(
-    "%s: piece by piece gives the same rows as at once, under keys of their own",
+    "%s: every event changes a row, or is silent for a reason that is written down",
     (name) => {
-      const events = loadRecording(name);
-      const whole = reduce(events);
-      const pieces = events.reduce((so_far, event) => reduceTranscript(so_far, [event]), EMPTY_TRANSCRIPT);
-      expect(pieces.rows).toEqual(whole);
-      expect(new Set(whole.map((row) => row.key)).size).toBe(whole.length);
+      let transcript: Transcript = EMPTY_TRANSCRIPT;
+      for (const event of loadRecording(name)) {
+        const next = reduceTranscript(transcript, [event]);
+        const changed = JSON.stringify(next.rows) !== JSON.stringify(transcript.rows);
+        expect([event.seq, event.body.type, event.body.subtype, changed]).toEqual([
+          event.seq,
+          event.body.type,
+          event.body.subtype,
+          explainSilence(event.body) === "",
+        ]);
+        transcript = next;
+      }
     },
   );
 });
@@ -117,12 +224,59 @@ describe("the hive's own events", () => {
     ]);
   });
 
-  test("idle and thinking are no rows, a reason is", () => {
+  test("what a turn was for, why it failed and how full the context is stand at its end", () => {
+    const body = {
+      outcome: "compact_retry",
+      purpose: "checkpoint",
+      reason: "400 prompt is too long",
+      duration_ms: 90_000,
+      usage: null,
+      total_cost_usd: null,
+      context_tokens: 210_000,
+      context_limit: 200_000,
+    };
+    expect(reduce([createEvent(1, "turn.ended", body)])).toEqual([
+      {
+        key: "1",
+        at: "2026-11-20T12:00:00Z",
+        nested: false,
+        type: "end",
+        outcome: "compact_retry",
+        purpose: "checkpoint",
+        reason: "400 prompt is too long",
+        facts: ["1m", "context 105 %"],
+      },
+    ]);
+  });
+
+  test("a turn that is not for messages is marked from its start", () => {
+    const body = { prompt: "write down what matters", message_ids: [], purpose: "checkpoint" };
+    expect(reduce([createEvent(1, "turn.started", body)])).toMatchObject([
+      { type: "prompt", purpose: "checkpoint", rest: "write down what matters" },
+    ]);
+  });
+
+  test("until when an agent is parked is an instant, not text", () => {
+    const reason = "12 of 10 tokens; until 2026-11-22T19:51:00+00:00";
+    expect(reduce([createEvent(1, "state", { state: "parked", reason })])).toMatchObject([
+      { text: "parked: 12 of 10 tokens", until: "2026-11-22T19:51:00+00:00", untilWord: "until" },
+    ]);
+    const odd = reduce([createEvent(1, "state", { state: "parked", reason: "x; until 2026-99-99" })]);
+    expect(odd).toMatchObject([{ text: "parked: x; until 2026-99-99" }]);
+    expect(odd[0]).not.toHaveProperty("until");
+  });
+
+  test("idle, thinking and compacting are no rows, a reason is", () => {
     const states = [
+      createEvent(3, "state", { state: "compacting", reason: "" }),
+      createEvent(4, "state", { state: "compacting", reason: "rewrites its notes" }),
       createEvent(1, "state", { state: "thinking", reason: "" }),
       createEvent(2, "state", { state: "parked", reason: "usage limit" }),
     ];
-    expect(outline(reduce(states))).toEqual(["notice parked: usage limit"]);
+    expect(outline(reduce(states))).toEqual([
+      "notice compacting: rewrites its notes",
+      "notice parked: usage limit",
+    ]);
   });
 });
 
@@ -140,6 +294,57 @@ describe("what is not known or not well formed", () => {
       "raw system constructor",
       "raw assistant hologram",
     ]);
+  });
+
+  test("a kind of system event that says something new is no silence", () => {
+    const events = [
+      { subtype: "status", status: "pondering" },
+      { subtype: "status", status: null, compact_result: "no_messages" },
+      { subtype: "background_tasks_changed", tasks: [{}] },
+      { subtype: "hook_response", exit_code: 1, outcome: "error" },
+      { subtype: "init", mcp_servers: [{ name: "tracker", status: "failed" }] },
+    ].map((body, index) => createEvent(index + 1, "claude", { type: "system", ...body }));
+    expect(outline(reduce(events))).toEqual([
+      "notice claude: pondering",
+      "notice the compaction failed: no_messages",
+      "notice 1 task in the background",
+      "raw system hook_response",
+      "notice MCP servers not connected: tracker (failed)",
+    ]);
+  });
+
+  test("figures and texts that nobody would write by accident never throw", () => {
+    let deep: unknown = 0;
+    for (let depth = 0; depth < 20_000; depth += 1) deep = [deep];
+    const odd = [1e308, -1e308, 1e-320, deep, "\ud800", "__proto__", { toString: 1 }, true];
+    const events = odd.flatMap((value, i) =>
+      [
+        { type: "rate_limit_event", rate_limit_info: { status: value, resetsAt: value, utilization: value } },
+        { type: "system", subtype: value, attempt: value, error_status: value, retry_delay_ms: value },
+        { type: "system", subtype: "api_retry", attempt: value, max_retries: 3, error_status: value },
+        {
+          type: "system",
+          subtype: "compact_boundary",
+          compact_metadata: { pre_tokens: value, post_tokens: value },
+        },
+        { type: "result", is_error: true, errors: value, terminal_reason: value, result: value },
+        { type: value, message: value },
+        {
+          type: "assistant",
+          message: { content: [{ type: "tool_use", id: value, name: value, input: value }] },
+        },
+        { type: "user", message: { content: [{ type: "tool_result", tool_use_id: value, content: value }] } },
+      ].map((body, j) => createEvent(i * 10 + j, "claude", body)),
+    );
+    const ends = odd.map((value, i) =>
+      createEvent(900 + i, "turn.ended", {
+        outcome: value,
+        usage: value,
+        duration_ms: value,
+        context_limit: value,
+      }),
+    );
+    expect(() => reduce([...events, ...ends])).not.toThrow();
   });
 
   test("values of a wrong shape never throw", () => {

@@ -3,7 +3,7 @@ import { renderCount } from "../text.ts";
 import { renderElapsed } from "../time.ts";
 import { reduceClaude } from "./claude.ts";
 import { parsePrompt } from "./envelope.ts";
-import { asFields, asNumber, asText, renderJson } from "./json.ts";
+import { asFields, asNumber, asText, type Fields, renderJson } from "./json.ts";
 import type { Row } from "./rows.ts";
 
 /** The rows so far, and where the row of each tool call is, for the result that follows. */
@@ -49,10 +49,22 @@ function reduceEvent(draft: Draft, event: TranscriptEvent): void {
       reduceClaude(draft, event.seq, event.at, body);
       return;
     case "turn.started":
-      draft.rows.push({ ...base, type: "prompt", ...parsePrompt(asText(body.prompt)) });
+      draft.rows.push({
+        ...base,
+        type: "prompt",
+        purpose: asText(body.purpose),
+        ...parsePrompt(asText(body.prompt)),
+      });
       return;
     case "turn.ended":
-      draft.rows.push({ ...base, type: "end", outcome: asText(body.outcome), facts: renderFacts(body) });
+      draft.rows.push({
+        ...base,
+        type: "end",
+        outcome: asText(body.outcome),
+        purpose: asText(body.purpose),
+        reason: asText(body.reason),
+        facts: renderFacts(body),
+      });
       return;
     case "notice":
       draft.rows.push({ ...base, type: "notice", level: "info", text: asText(body.text) });
@@ -65,32 +77,46 @@ function reduceEvent(draft: Draft, event: TranscriptEvent): void {
   }
 }
 
-/** Idle and thinking follow from the turn's own rows; only what stops an agent from working is worth a row. */
+/** Idle, thinking and compacting follow from the turn's own rows; what stops an agent, or has a reason, is worth a row. */
 function reduceState(
   draft: Draft,
   base: { key: string; at: string; nested: boolean },
   state: string,
   reason: string,
 ) {
-  if (!reason && !["needs_login", "parked", "compacting"].includes(state)) return;
-  const text = `${state.replace("_", " ")}${reason ? `: ${reason}` : ""}`;
-  draft.rows.push({ ...base, type: "notice", level: "warn", text });
+  if (!reason && !["needs_login", "parked"].includes(state)) return;
+  const { why, ...ends } = splitUntil(reason);
+  const text = `${state.replaceAll("_", " ")}${why ? `: ${why}` : ""}`;
+  const level = state === "compacting" ? "info" : "warn";
+  draft.rows.push({ ...base, type: "notice", level, text, ...ends });
 }
 
-function renderFacts(body: Record<string, unknown>): string[] {
-  const usage = asFields(body.usage);
+/** The harness writes the instant at which a park ends behind the reason: it does not know the reader's time zone. */
+function splitUntil(reason: string): { why: string; until?: string; untilWord?: string } {
+  const [, why = "", until = ""] = /^(.*); until (\d{4}-\S+)$/s.exec(reason) ?? [];
+  return Number.isNaN(Date.parse(until)) ? { why: reason } : { why, until, untilWord: "until" };
+}
+
+/** The figures of a turn, those that are known. */
+function renderFacts(body: Fields): string[] {
   const duration = asNumber(body.duration_ms);
-  const tokensIn = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"].reduce(
-    (sum, key) => sum + (asNumber(usage[key]) ?? 0),
-    0,
-  );
-  const facts: string[] = [];
-  if (duration !== null) facts.push(renderElapsed(duration));
-  const tokensOut = asNumber(usage.output_tokens);
-  if (tokensOut !== null && tokensIn + tokensOut > 0)
-    facts.push(`${renderCount(tokensIn)} in, ${renderCount(tokensOut)} out`);
   const cost = asNumber(body.total_cost_usd);
-  // The CLI's figure is cumulative over the session, so it must not read as the turn's.
-  if (cost !== null && cost > 0) facts.push(`session $${cost.toFixed(2)}`);
-  return facts;
+  return [
+    duration === null ? "" : renderElapsed(duration),
+    renderTokens(asFields(body.usage)),
+    renderContext(asNumber(body.context_tokens), asNumber(body.context_limit)),
+    // The CLI's figure is cumulative over the session, so it must not read as the turn's.
+    cost !== null && cost > 0 ? `session $${cost.toFixed(2)}` : "",
+  ].filter(Boolean);
+}
+
+function renderTokens(usage: Fields): string {
+  const sum = (...keys: string[]) => keys.reduce((so_far, key) => so_far + (asNumber(usage[key]) ?? 0), 0);
+  const tokensIn = sum("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens");
+  const tokensOut = sum("output_tokens");
+  return tokensIn + tokensOut > 0 ? `${renderCount(tokensIn)} in, ${renderCount(tokensOut)} out` : "";
+}
+
+function renderContext(tokens: number | null, limit: number | null): string {
+  return tokens && limit ? `context ${Math.round((100 * tokens) / limit)} %` : "";
 }

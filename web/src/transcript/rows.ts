@@ -22,7 +22,7 @@ export interface ToolResult {
 
 export type Row = RowBase &
   (
-    | { type: "prompt"; envelopes: Envelope[]; rest: string }
+    | { type: "prompt"; purpose: string; envelopes: Envelope[]; rest: string }
     | { type: "text"; text: string }
     | { type: "thinking"; text: string }
     | {
@@ -33,7 +33,14 @@ export type Row = RowBase &
         denied: string;
         result: ToolResult | null;
       }
-    | { type: "end"; outcome: string; facts: string[] }
-    | { type: "notice"; level: "info" | "warn" | "error"; text: string }
+    | { type: "end"; outcome: string; purpose: string; reason: string; facts: string[] }
+    // `until` is when what it tells of ends; a boundary is where claude forgot what stands above it
+    | {
+        type: "notice";
+        level: "info" | "warn" | "error" | "boundary";
+        text: string;
+        until?: string;
+        untilWord?: string;
+      }
     | { type: "raw"; label: string; text: string }
   );

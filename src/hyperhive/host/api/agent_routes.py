@@ -55,6 +55,5 @@ def agent_routes(services: Services) -> APIRouter:
     @routes.delete("/api/kept/{name}", status_code=204)
     async def purge_kept(name: Name) -> None:
         await services.kept.purge(name)
-        await services.transcripts.purge(name)
 
     return routes

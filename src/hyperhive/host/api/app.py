@@ -4,15 +4,22 @@ from fastapi import FastAPI
 
 from hyperhive import __version__
 from hyperhive.host.api.agent_routes import agent_routes
+from hyperhive.host.api.budget_routes import budget_routes
 from hyperhive.host.api.config_routes import config_routes
 from hyperhive.host.api.decision_routes import decision_routes
+from hyperhive.host.api.egress_routes import egress_routes
 from hyperhive.host.api.errors import RESPONSES, add_error_handlers
 from hyperhive.host.api.hive_routes import hive_routes
+from hyperhive.host.api.login_routes import login_routes
 from hyperhive.host.api.message_routes import message_routes
+from hyperhive.host.api.notes_routes import notes_routes
 from hyperhive.host.api.pages import page_routes
 from hyperhive.host.api.record_routes import record_routes
+from hyperhive.host.api.schedule_routes import schedule_routes
 from hyperhive.host.api.services import Services
+from hyperhive.host.api.stats_routes import stats_routes
 from hyperhive.host.api.stream import stream_routes
+from hyperhive.host.api.turn_routes import turn_routes
 
 
 def create_app(services: Services) -> FastAPI:
@@ -29,9 +36,17 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     for routes in (
         hive_routes,
+        # Before agent_routes, where `/api/agents/{name}/{act}` takes any other act for a wrong one.
+        turn_routes,
+        budget_routes,
+        login_routes,
         agent_routes,
         config_routes,
+        notes_routes,
         record_routes,
+        stats_routes,
+        egress_routes,
+        schedule_routes,
         message_routes,
         decision_routes,
         stream_routes,

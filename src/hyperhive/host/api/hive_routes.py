@@ -6,8 +6,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 
 from hyperhive.core.errors import RefusedError
+from hyperhive.core.parking import EVERYONE
 from hyperhive.host.api.guard import cookie_name, read_cookie
 from hyperhive.host.api.services import Services
+from hyperhive.host.present import show_found_park
 from hyperhive.host.sessions import SESSION_LIFETIME
 from hyperhive.wire.operator import Hive, LoginLink, Shutdown
 
@@ -18,7 +20,7 @@ def hive_routes(services: Services) -> APIRouter:
 
     @routes.get("/api/hive")
     async def show_hive() -> Hive:
-        return services.hive
+        return services.hive.model_copy(update={"park": show_found_park(services.parking.find(EVERYONE))})
 
     @routes.post("/api/logout", status_code=204)
     async def log_out(request: Request) -> Response:

@@ -6,24 +6,36 @@ from dataclasses import dataclass
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
 from hyperhive.host.broker import Broker
+from hyperhive.host.budgets import Budgets
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.drafts import Drafts
+from hyperhive.host.egress_log import EgressLog
 from hyperhive.host.feed import Feed
 from hyperhive.host.kept import Kept
 from hyperhive.host.lifecycle import Lifecycle
+from hyperhive.host.logins import Logins
+from hyperhive.host.notes import Notes
+from hyperhive.host.parking import Parking
 from hyperhive.host.questions import Questions
 from hyperhive.host.review import Reviews
+from hyperhive.host.schedule import Schedule
 from hyperhive.host.sessions import Sessions
+from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
 from hyperhive.host.transcripts import Transcripts
+from hyperhive.host.turn_acts import TurnActs
 from hyperhive.wire.operator import Hive
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`hive` is what GET /api/hive shows; `shutdown` is set when the operator wants all to stop."""
+    """`hive` is what GET /api/hive shows of this start; `shutdown` is set when the operator wants all to stop."""
 
     hive: Hive
+    parking: Parking
+    budgets: Budgets
+    turn_acts: TurnActs
+    logins: Logins
     origin: str
     store: Store
     feed: Feed
@@ -36,6 +48,10 @@ class Services:
     config_views: ConfigViews
     drafts: Drafts
     kept: Kept
+    notes: Notes
     transcripts: Transcripts
+    stats: Stats
+    egress: EgressLog
+    schedule: Schedule
     sessions: Sessions
     shutdown: asyncio.Event

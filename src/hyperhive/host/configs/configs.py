@@ -220,6 +220,8 @@ def render_harness_config(version: Version) -> HarnessConfig:
         model=version.config.model,
         prompt=version.prompt,
         warm_s=version.config.warm_s,
+        compact_at=version.config.compact_at,
+        notes_limit=version.config.notes_limit,
         policy=render_policy(version.policy),
         mcp_servers=servers,
     )

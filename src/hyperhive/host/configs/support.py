@@ -19,24 +19,14 @@ class _Gap:
     advice: str = _LEAVE_OUT
 
 
-_NO_NETWORK = "containers have no network in this version of the hive"
+_NO_NETWORK = "containers never share the host's network in this version of the hive"
 _NO_LIMITS = "the driver {driver} sets no limits"
-_NO_BUDGET = "budgets are not enforced by this version of the hive"
 
 _GAPS = (
     _Gap("network.mode", lambda config: config.network.mode == "host", _NO_NETWORK, "use 'none' or 'proxied'"),
-    _Gap("network.allow", lambda config: config.network.allow, _NO_NETWORK),
     _Gap("limits.memory", lambda config: config.limits.memory is not None, _NO_LIMITS),
     _Gap("limits.cpu", lambda config: config.limits.cpu is not None, _NO_LIMITS),
     _Gap("limits.tasks", lambda config: config.limits.tasks is not None, _NO_LIMITS),
-    _Gap("budget.tokens_per_day", lambda config: config.budget.tokens_per_day is not None, _NO_BUDGET),
-    _Gap("budget.usd_per_day", lambda config: config.budget.usd_per_day is not None, _NO_BUDGET),
-    _Gap("schedule", lambda config: config.schedule, "nothing is sent at set times by this version of the hive"),
-    _Gap(
-        "hibernate_s",
-        lambda config: config.hibernate_s is not None,
-        "idle containers are not stopped by this version of the hive",
-    ),
 )
 
 

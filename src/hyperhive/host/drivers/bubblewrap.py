@@ -26,8 +26,9 @@ from typing import Any
 
 from hyperhive.host.drivers import enter
 from hyperhive.host.drivers.container_log import ContainerLog
+from hyperhive.host.drivers.kill_watch import KillWatch
 from hyperhive.host.drivers.packages import observe_packages
-from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, DriverError, Observation
+from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, DriverError, ExitCause, Observation
 from hyperhive.host.drivers.sandbox import ACCOUNT_FILES, Sandbox, check_mounts, observe_machine, plan_sandbox
 from hyperhive.host.drivers.seccomp import render_filter
 from hyperhive.host.drivers.userns import explain_refusal
@@ -50,6 +51,8 @@ from hyperhive.system.process import Completed, ProcessError, run, start_detache
 START_TIMEOUT_S = 20.0
 KILL_TIMEOUT_S = 10.0
 DESTROY_TIMEOUT_S = 5.0
+# What watches a container reports its end within a millisecond; a machine under load lets it wait.
+REPORT_TIMEOUT_S = 1.0
 # The first with --disable-userns.
 _OLDEST_VERSION = (0, 8)
 _POLL_S = 0.002
@@ -59,6 +62,11 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 _PROGRAMS = {"bwrap": "bubblewrap", "setsid": "util-linux", "setpriv": "util-linux"}
 # What watches a container from outside, by the names that the kernel gives.
 _WATCHERS = frozenset({"bwrap", "setsid"})
+_KILLED = 128 + signal.SIGKILL
+_EXPLAINED = {
+    ExitCause.OUT_OF_MEMORY: "the kernel killed it: out of memory",
+    ExitCause.MACHINE: "the machine was started anew",
+}
 # Whom the trial at the start runs as, where any user but root will do.
 _TRIAL_UID = 65534
 
@@ -93,6 +101,7 @@ class BubblewrapDriver:
         self._folder = folder
         self._as_root = os.geteuid() == 0
         self._boot_id = load_boot_id()
+        self._kills = KillWatch()
 
     async def prepare(self) -> None:
         for program, package in _PROGRAMS.items():
@@ -128,6 +137,12 @@ class BubblewrapDriver:
             raise DriverError(f"the container's folder cannot be written: {error}", "is the disk full?") from error
 
     async def observe(self, name: str) -> Observation:
+        seen = self._look(name)
+        if seen.cause is ExitCause.UNKNOWN and await self._wait_reported(name):
+            return self._look(name)
+        return seen
+
+    def _look(self, name: str) -> Observation:
         try:
             record = self._load(name)
         except DriverError as error:
@@ -144,11 +159,14 @@ class BubblewrapDriver:
         init = self._find_init(name, record)
         code = self._read_report(name).get("exit-code")
         if init is not None:
+            if code is None:
+                self._kills.look(name, init.pid)
             reason = "" if code is None else f"{_explain_end(code)}, other processes are left"
             return Observation(ContainerState.RUNNING, init.pid, started_at, code, reason)
         state = ContainerState.STOPPED if record.stop_asked else ContainerState.EXITED
-        reason = _explain_end(code) if record.boot_id == self._boot_id else "the machine was started anew"
-        return Observation(state, started_at=started_at, exit_code=code, reason=reason)
+        cause = self._find_cause(name, record, code)
+        reason = _EXPLAINED.get(cause) or _explain_end(code)
+        return Observation(state, started_at=started_at, exit_code=code, reason=reason, cause=cause)
 
     async def start(self, spec: ContainerSpec) -> None:
         record = self._load(spec.name)
@@ -164,7 +182,9 @@ class BubblewrapDriver:
         launched = replace(record, init=None, started_at=now().isoformat(), boot_id=self._boot_id, stop_asked=False)
         try:
             self._save(spec.name, launched)
+            self._kills.forget(spec.name)
             init = await self._launch(spec)
+            self._kills.look(spec.name, init.pid)
             self._save(spec.name, replace(launched, init=init))
         except (DriverError, ProcessError, OSError) as error:
             await self._end(spec.name, launched, 0)
@@ -189,6 +209,7 @@ class BubblewrapDriver:
         except DriverError:
             # Without a record that can be read, bubblewrap's report still says what to end.
             await self._end(name, _Record({}, "/", None, None, self._boot_id, now().isoformat()), DESTROY_TIMEOUT_S)
+        self._kills.forget(name)
         try:
             shutil.rmtree(self._container(name))
         except FileNotFoundError:
@@ -334,6 +355,29 @@ class BubblewrapDriver:
             return record.init if is_alive(record.init) else None
         return self._find_reported(self._read_report(name))
 
+    def _find_cause(self, name: str, record: _Record, code: int | None) -> ExitCause:
+        """Why a container ended that did. `code` is None when what would have reported it was killed."""
+        if record.stop_asked:
+            return ExitCause.ASKED
+        if record.boot_id != self._boot_id:
+            return ExitCause.MACHINE
+        if code in {None, _KILLED} and self._kills.is_killed(name):
+            return ExitCause.OUT_OF_MEMORY
+        if code is None:
+            return ExitCause.UNKNOWN
+        # What its command returned may look like that, too: sh tells of its last child in the same way.
+        return ExitCause.SIGNAL if _find_signal(code) else ExitCause.EXITED
+
+    async def _wait_reported(self, name: str) -> bool:
+        """Gives what watches a container that just ended the time to say how. False if nobody is left who could."""
+        record = self._load(name)
+        # Until it is gone for good, its end was not taken note of.
+        watcher = find_parent(record.init.pid) if record is not None and record.init is not None else None
+        if watcher is None or find_program_name(watcher.pid) not in _WATCHERS:
+            return False
+        await wait_gone(watcher, REPORT_TIMEOUT_S)
+        return True
+
     def _find_reported(self, report: dict[str, Any]) -> ProcessId | None:
         """The process that bubblewrap reported, if it is that one: the number alone may be another's by now."""
         pid, namespace = report.get("child-pid"), report.get("pid-namespace")
@@ -466,7 +510,13 @@ def _parse_version(text: bytes) -> tuple[int, ...]:
 def _explain_end(code: int | None) -> str:
     if code is None:
         return "it was killed from outside"
+    name = _find_signal(code)
+    return f"its command was ended by {name}" if name else f"its command ended with status {code}"
+
+
+def _find_signal(code: int) -> str:
+    """The signal that an exit status tells of, as shells and bubblewrap write it; empty if it tells of none."""
     if code > 128:
         with contextlib.suppress(ValueError):
-            return f"its command was ended by {signal.Signals(code - 128).name}"
-    return f"its command ended with status {code}"
+            return signal.Signals(code - 128).name
+    return ""

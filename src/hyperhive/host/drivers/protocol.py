@@ -58,15 +58,35 @@ class ContainerState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class ExitCause(StrEnum):
+    """Why a container that was started does not run any more, from what the driver knows for sure."""
+
+    # `stop` was called
+    ASKED = "asked"
+    # its command ended with `exit_code`
+    EXITED = "exited"
+    # its command was ended by a signal, and not for memory as far as one knows
+    SIGNAL = "signal"
+    # the kernel ended it because memory ran out: a limit's or the machine's
+    OUT_OF_MEMORY = "out_of_memory"
+    # the machine was started anew
+    MACHINE = "machine"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the driver saw just now. `pid` is the container's first process as the host sees it, while it runs."""
+    """What the driver saw just now. `pid` is the container's first process as the host sees it, while it runs.
+
+    `cause` is set once it has ended, and `reason` says the same for people.
+    """
 
     state: ContainerState
     pid: int | None = None
     started_at: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
+    cause: ExitCause | None = None
 
 
 class Driver(Protocol):

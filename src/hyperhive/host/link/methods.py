@@ -10,15 +10,22 @@ from pydantic import ValidationError
 from hyperhive.core.errors import InvalidInputError, RefusedError
 from hyperhive.core.messages import Message
 from hyperhive.core.names import MANAGER
+from hyperhive.core.reminders import Reminder
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
 from hyperhive.host.broker import Broker
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.link import params as p
 from hyperhive.host.link.connection import LinkConnection
+from hyperhive.host.notes import Notes
+from hyperhive.host.park_pushes import render_park
+from hyperhive.host.parking import Parking
 from hyperhive.host.permissions import Permissions
 from hyperhive.host.questions import Questions
+from hyperhive.host.schedule import Schedule
+from hyperhive.host.stats.stats import Stats
 from hyperhive.host.transcripts import Transcripts
+from hyperhive.host.troubles import Troubles
 from hyperhive.wire import agent_link as wire
 from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request
 
@@ -61,6 +68,11 @@ class LinkMethods:
         transcripts: Transcripts,
         drafts: Drafts,
         permissions: Permissions,
+        stats: Stats,
+        parking: Parking,
+        troubles: Troubles,
+        notes: Notes,
+        schedule: Schedule,
     ) -> None:
         self._broker = broker
         self._questions = questions
@@ -69,6 +81,11 @@ class LinkMethods:
         self._transcripts = transcripts
         self._drafts = drafts
         self._permissions = permissions
+        self._stats = stats
+        self._parking = parking
+        self._troubles = troubles
+        self._notes = notes
+        self._schedule = schedule
         self._methods: dict[str, Method] = {
             wire.RECV: self._recv,
             wire.ACK: self._ack,
@@ -78,6 +95,11 @@ class LinkMethods:
             wire.EVENTS_APPEND: self._append_events,
             wire.TURN_STATE: self._turn_state,
             wire.ASK_PERMISSION: self._ask_permission,
+            wire.PARK: self._park,
+            wire.NOTES_COMPACTED: self._notes_compacted,
+            wire.REMIND_ME: self._remind_me,
+            wire.LIST_REMINDERS: self._list_reminders,
+            wire.CANCEL_REMINDER: self._cancel_reminder,
             wire.REQUEST_SPAWN: self._request_spawn,
             wire.REQUEST_SPAWN_DRAFT: self._request_spawn_draft,
             wire.REQUEST_SPAWN_COMMIT: self._request_spawn_commit,
@@ -115,8 +137,9 @@ class LinkMethods:
             "agent": connection.agent,
             "manager": connection.agent == MANAGER,
             "events_stored_seq": stored_seq,
-            # Last of all: a `config.set` that was sent meanwhile is of the same config or an older one.
+            # Last of all: a `config.set` or `park.set` that was sent meanwhile is of the same moment or an older one.
             "config": self._agents.harness_config(connection.agent),
+            "park": render_park(self._parking.find(connection.agent)),
         }
 
     async def _recv(self, caller: Caller, params: dict[str, Any]) -> wire.RecvResult:
@@ -155,11 +178,17 @@ class LinkMethods:
         events = _check(p.EventsAppendParams, params).events
         fresh, stored_seq = await self._transcripts.append(caller.agent, events)
         self._agents.note_events(caller.agent, fresh)
+        self._stats.note_events(caller.agent, fresh)
+        self._troubles.note_events(caller.agent, fresh)
         return {"stored_seq": stored_seq}
 
     async def _turn_state(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         self._agents.note_turn(caller.agent, _check(p.TurnStateParams, params))
         return {}
+
+    async def _park(self, caller: Caller, params: dict[str, Any]) -> wire.ParkFields | None:
+        park = _check(p.ParkParams, params)
+        return render_park(await self._troubles.report(caller.agent, park.kind, park.until, park.reason))
 
     async def _request_spawn(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         spawn = _check(p.SpawnParams, params)
@@ -202,6 +231,24 @@ class LinkMethods:
         )
         return {"approval_id": approval.id, "status": approval.status.value}
 
+    async def _notes_compacted(self, caller: Caller, params: dict[str, Any]) -> wire.NotesDecision:
+        texts = _check(p.NotesCompactedParams, params)
+        return {"decision": str(await self._notes.take_rewrite(caller.agent, texts.before, texts.after))}
+
+    async def _remind_me(self, caller: Caller, params: dict[str, Any]) -> wire.ReminderFields:
+        remind = _check(p.RemindMeParams, params)
+        return _show_reminder(
+            await self._schedule.remind(caller.agent, remind.note, remind.at, remind.in_seconds, remind.idempotency_key)
+        )
+
+    async def _list_reminders(self, caller: Caller, params: dict[str, Any]) -> dict[str, list[wire.ReminderFields]]:
+        _check(p.NoParams, params)
+        return {"reminders": [_show_reminder(one) for one in await self._schedule.list_reminders(caller.agent)]}
+
+    async def _cancel_reminder(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        await self._schedule.cancel(_check(p.CancelReminderParams, params).id, caller.agent)
+        return {}
+
     async def _list_agents(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
         _check(p.NoParams, params)
         rows = await self._agents.rows()
@@ -242,6 +289,10 @@ def _decode_bundle(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise InvalidInputError("the bundle is not base64", "use the tool: it makes the bundle") from error
+
+
+def _show_reminder(reminder: Reminder) -> wire.ReminderFields:
+    return {"id": reminder.id, "due_at": reminder.due_at.isoformat(), "note": reminder.note}
 
 
 def _show(message: Message) -> wire.WireMessage:

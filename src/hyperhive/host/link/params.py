@@ -72,11 +72,45 @@ class EventsAppendParams(Params):
     events: list[AgentEvent] = Field(max_length=1000)
 
 
+class LoginFields(Params):
+    kind: str = Field(max_length=40)
+    account: str = Field(max_length=400)
+    expires_at: str = Field(max_length=40)
+
+
 class TurnStateParams(Params):
     state: str = Field(max_length=40)
     since: str = Field(max_length=40)
     reason: str = Field(max_length=2000)
     model: str = Field(max_length=200)
+    chosen_model: str = Field(max_length=200)
+    context_tokens: int = Field(ge=0, lt=2**53)
+    context_limit: int = Field(ge=0, lt=2**53)
+    session_usd: float | None = Field(ge=0, lt=1e9, allow_inf_nan=False, strict=False)
+    warm: bool
+    login: LoginFields
+
+
+class ParkParams(Params):
+    kind: str = Field(max_length=40)
+    until: str = Field(max_length=40)
+    reason: str = Field(max_length=2000)
+
+
+class RemindMeParams(Params):
+    note: str
+    at: str | None = Field(default=None, max_length=60)
+    in_seconds: float | None = Field(default=None, strict=False)
+    idempotency_key: Key
+
+
+class CancelReminderParams(Params):
+    id: Id
+
+
+class NotesCompactedParams(Params):
+    before: str
+    after: str
 
 
 class SpawnParams(Params):

@@ -1,4 +1,4 @@
-"""The agents' sockets: one folder an agent, with `hive.sock` (the link) and `model.sock` (the gateway) in it.
+"""The agents' sockets: one folder an agent, with `hive.sock` (the link), `model.sock` (the gateway) and `egress.sock`.
 
 Which socket a connection came through is who it is from. The newest harness of an agent is the one that counts:
 a newer connection drops the older one, and one of an earlier container start is refused.
@@ -6,12 +6,14 @@ a newer connection drops the older one, and one of an earlier container start is
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hyperhive.core.errors import ConflictError, UnavailableError
 from hyperhive.core.paths import Roots
+from hyperhive.host.egress import EgressListener
 from hyperhive.host.link.connection import LinkConnection, Serve
 from hyperhive.system.http_server import HttpListener, serve_http
 from hyperhive.system.http_types import Application
@@ -19,22 +21,33 @@ from hyperhive.system.sockets import bind_unix
 
 HIVE_SOCKET = "hive.sock"
 MODEL_SOCKET = "model.sock"
+EGRESS_SOCKET = "egress.sock"
+SOCKETS = (HIVE_SOCKET, MODEL_SOCKET, EGRESS_SOCKET)
 
 
 @dataclass(slots=True)
 class _Listening:
     link: asyncio.Server
     model: HttpListener
+    egress: EgressListener
 
 
 class LinkServer:
     """Opens and closes the sockets of agents, and knows which harness is connected."""
 
-    def __init__(self, roots: Roots, serve: Serve, gateway: Callable[[str], Application]) -> None:
-        """`serve` answers link requests; `gateway` gives the application behind an agent's model.sock."""
+    def __init__(
+        self,
+        roots: Roots,
+        serve: Serve,
+        gateway: Callable[[str], Application],
+        egress: Callable[[str, socket.socket], EgressListener],
+    ) -> None:
+        """`serve` answers link requests; `gateway` gives the application behind an agent's model.sock; `egress`
+        serves its egress.sock."""
         self._roots = roots
         self._serve = serve
         self._gateway = gateway
+        self._egress = egress
         self._listening: dict[str, _Listening] = {}
         self._open: set[LinkConnection] = set()
         self._current: dict[str, LinkConnection] = {}
@@ -49,13 +62,13 @@ class LinkServer:
         await self.close(agent)
         folder = self._roots.agent_sockets_folder(agent)
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        sockets = [bind_unix(folder / name) for name in (HIVE_SOCKET, MODEL_SOCKET)]
+        sockets = [bind_unix(folder / name) for name in SOCKETS]
         if uid is not None:
-            for name in (HIVE_SOCKET, MODEL_SOCKET):
+            for name in SOCKETS:
                 os.chown(folder / name, uid, uid, follow_symlinks=False)
         link = await asyncio.get_running_loop().create_unix_server(lambda: self._accept(agent), sock=sockets[0])
         model = await serve_http(self._gateway(agent), sockets[1])
-        self._listening[agent] = _Listening(link, model)
+        self._listening[agent] = _Listening(link, model, self._egress(agent, sockets[2]))
 
     async def close(self, agent: str) -> None:
         """Stops listening for `agent` and drops its connections."""
@@ -66,12 +79,13 @@ class LinkServer:
         for connection in [open_ for open_ in self._open if open_.agent == agent]:
             connection.close()
         await listening.model.close(timeout_s=1.0)
-        for name in (HIVE_SOCKET, MODEL_SOCKET):
+        await listening.egress.close()
+        for name in SOCKETS:
             (self._folder(agent) / name).unlink(missing_ok=True)
 
     async def close_all(self) -> None:
-        for agent in list(self._listening):
-            await self.close(agent)
+        # All at once: each may have to wait for requests on their way.
+        await asyncio.gather(*(self.close(agent) for agent in list(self._listening)))
 
     def register(self, connection: LinkConnection, generation: int, newest_generation: int) -> None:
         """Makes `connection` the one of its agent. Raises ConflictError for a harness of an earlier start."""
@@ -92,6 +106,10 @@ class LinkServer:
         if connection is None:
             raise UnavailableError(f"{agent} is not connected", "start it, or wait until it has started")
         return connection
+
+    def list_connected(self) -> list[str]:
+        """The agents whose harness is connected."""
+        return list(self._current)
 
     def _folder(self, agent: str) -> Path:
         return self._roots.agent_sockets_folder(agent)

@@ -10,7 +10,9 @@ from typing import Any
 from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import Message, MessageState
+from hyperhive.core.parking import Park, ParkKind
 from hyperhive.core.questions import Question, QuestionKind, QuestionStatus
+from hyperhive.core.reminders import Reminder, ReminderState
 from hyperhive.system.clock import from_millis
 
 
@@ -35,6 +37,19 @@ class AgentRecord:
     started_commit: str | None = None
     trying: bool = False
     config_error: str = ""
+    # its container is stopped until a message comes
+    hibernated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRecord:
+    """An entry of an agent's schedule: dealt with up to `done_to`; `last_at` is the newest time that was sent."""
+
+    agent: str
+    cron: str
+    message: str
+    done_to: datetime
+    last_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,7 @@ def to_agent(row: sqlite3.Row) -> AgentRecord:
         started_commit=row["started_commit"],
         trying=bool(row["trying"]),
         config_error=row["config_error"],
+        hibernated=bool(row["hibernated"]),
     )
 
 
@@ -113,6 +129,37 @@ def to_question(row: sqlite3.Row) -> Question:
         expires_at=from_millis(row["expires_at"]),
         answer=row["answer"],
         resolved_at=_instant(row["resolved_at"]),
+    )
+
+
+def to_park(row: sqlite3.Row) -> Park:
+    return Park(
+        agent=row["agent"],
+        kind=ParkKind(row["kind"]),
+        since=from_millis(row["since"]),
+        until=_instant(row["until"]),
+        reason=row["reason"],
+    )
+
+
+def to_reminder(row: sqlite3.Row) -> Reminder:
+    return Reminder(
+        id=row["id"],
+        agent=row["agent"],
+        note=row["note"],
+        due_at=from_millis(row["due_at"]),
+        created_at=from_millis(row["created_at"]),
+        state=ReminderState(row["state"]),
+    )
+
+
+def to_schedule(row: sqlite3.Row) -> ScheduleRecord:
+    return ScheduleRecord(
+        agent=row["agent"],
+        cron=row["cron"],
+        message=row["message"],
+        done_to=from_millis(row["done_to"]),
+        last_at=_instant(row["last_at"]),
     )
 
 

@@ -2,22 +2,25 @@
 
 import argparse
 import ipaddress
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvicorn
 
 from hyperhive.testing.messages_api.app import create_app
 from hyperhive.testing.messages_api.reply import Rule
+from hyperhive.testing.notes_rule import answer_notes
 from hyperhive.testing.rehearsal import answer_rehearsal
 
 # Slow enough for a person to see that the answer streams.
 REHEARSAL_CHUNK_DELAY_MS = 30
-RULES: dict[str, Sequence[Rule]] = {"script": (), "rehearsal": (answer_rehearsal,)}
+RULES: dict[str, Sequence[Rule]] = {"script": (answer_notes,), "rehearsal": (answer_notes, answer_rehearsal)}
 
 
 def _parse_loopback(text: str) -> str:
@@ -37,6 +40,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         type=float,
         help=f"between two events of a stream; {REHEARSAL_CHUNK_DELAY_MS} in a rehearsal, else 0",
     )
+    parser.add_argument("--tokens", type=Path, help="the file of the OAuth stand-in: only its bearer tokens count")
     parser.add_argument("--until-eof", action="store_true", help="end with standard input, however its writer ended")
     return parser.parse_args(arguments)
 
@@ -73,7 +77,9 @@ def main() -> None:
     options = _parse_arguments(sys.argv[1:])
     natural_ms = REHEARSAL_CHUNK_DELAY_MS if options.rules == "rehearsal" else 0
     delay_ms = natural_ms if options.chunk_delay_ms is None else options.chunk_delay_ms
-    app = create_app(RULES[options.rules], delay_ms / 1000)
+    # Of a caller that hung up in the middle of an answer nobody wants to read either.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    app = create_app(RULES[options.rules], delay_ms / 1000, options.tokens)
     config = uvicorn.Config(
         app,
         # A scripted cut is an error in the server's eyes; nobody wants to read of it.

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -27,21 +29,24 @@ from hyperhive.testing.messages_api.stream import (
 )
 from hyperhive.testing.steps import FailureKind, Text
 
+_NO_BEARER = ErrorReply(401, "authentication_error", "Invalid bearer token")
 BODY_LIMIT_BYTES = 32 * 1024 * 1024
 
 
-def create_app(rules: Sequence[Rule] = (), chunk_delay_s: float = 0.0) -> Starlette:
+def create_app(rules: Sequence[Rule] = (), chunk_delay_s: float = 0.0, tokens: Path | None = None) -> Starlette:
     """The stand-in. `rules` are asked in order, after the script in the prompt; an echo has the last word.
 
-    `chunk_delay_s` is waited between two events of a stream, for people to watch it; tests leave it at 0.
+    `chunk_delay_s` is waited between two events of a stream, for people to watch it; tests leave it at 0. `tokens`
+    is the file in which the OAuth stand-in says which bearer tokens count, and until when: all others are refused.
     """
-    return _StandIn(rules, chunk_delay_s).make_app()
+    return _StandIn(rules, chunk_delay_s, tokens).make_app()
 
 
 class _StandIn:
-    def __init__(self, rules: Sequence[Rule], chunk_delay_s: float) -> None:
+    def __init__(self, rules: Sequence[Rule], chunk_delay_s: float, tokens: Path | None) -> None:
         self._rules = rules
         self._chunk_delay_s = chunk_delay_s
+        self._tokens = tokens
         self._record = RequestRecord()
         self._attempts = AttemptCounter()
 
@@ -68,6 +73,8 @@ class _StandIn:
             self._record.add(http.url.path, http.headers)
             return _error_response(ErrorReply(400, "invalid_request_error", str(error)), make_id("req"))
         self._record.add(http.url.path, http.headers, request.model, request.user_text)
+        if not self._is_let_in(http.headers):
+            return _error_response(_NO_BEARER, make_id("req"))
         request = replace(request, attempt=self._attempts.count(request.step_key))
         answer = decide_answer(self._rules, request)
         if answer.delay_s:
@@ -87,6 +94,13 @@ class _StandIn:
             case Reply():
                 headers = {**answer.headers, "request-id": request_id}
                 return JSONResponse(render_message(answer, request), headers=headers)
+
+    def _is_let_in(self, headers: Mapping[str, str]) -> bool:
+        if self._tokens is None:
+            return True
+        # Read each time: another program writes it.
+        expires_at = json.loads(self._tokens.read_text()).get(headers.get("authorization", "").removeprefix("Bearer "))
+        return expires_at is not None and expires_at > time.time()
 
     async def _count_tokens(self, http: Request) -> Response:
         body = await http.body()

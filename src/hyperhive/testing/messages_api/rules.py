@@ -27,7 +27,7 @@ def answer_script(request: ParsedRequest) -> Answer | None:
     if script is None:
         return None
     step = script.get_step(request.steps)
-    failure = step.find_failure(request.attempt)
+    failure = step.find_failure(request.attempt, fresh=not request.earlier_texts)
     return _render_failure(failure, step) if failure else _render_step(step, request.tools)
 
 

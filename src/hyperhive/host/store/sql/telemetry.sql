@@ -26,8 +26,8 @@ select * from transcripts where agent = :agent and seq = :seq;
 -- name: insert_model_request
 insert into model_requests (
     agent, at, path, model, status, first_byte_ms, total_ms,
-    input_tokens, output_tokens, cache_creation_tokens, cache_read_tokens
+    input_tokens, output_tokens, cache_creation_tokens, cache_read_tokens, charged_tokens, micro_usd
 ) values (
     :agent, :at, :path, :model, :status, :first_byte_ms, :total_ms,
-    :input_tokens, :output_tokens, :cache_creation_tokens, :cache_read_tokens
+    :input_tokens, :output_tokens, :cache_creation_tokens, :cache_read_tokens, :charged_tokens, :micro_usd
 );

@@ -1,0 +1,158 @@
+"""The egress proxy of one agent on a real socket, and servers behind it: what its tests are written with."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hyperhive.core.egress import EgressPolicy
+from hyperhive.core.errors import HiveError
+from hyperhive.host.egress import Egress, EgressListener, Times
+from hyperhive.host.egress_dial import Dialer, LookUp
+from hyperhive.host.egress_log import EgressLog
+from hyperhive.host.store.store import Store
+from hyperhive.system.sockets import bind_unix
+from hyperhive.wire.operator import EgressRequest
+
+DEADLINE_S = 20.0
+CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass
+class Rig:
+    """`policy` is what counts from the next request on; `places` is the operator's map."""
+
+    path: Path
+    store: Store
+    log: EgressLog
+    policy: EgressPolicy | HiveError
+    places: dict[str, tuple[str, int]]
+    clock: list[float]
+    egress: Egress = field(init=False)
+    listener: EgressListener = field(init=False)
+
+    async def ask(self, request: bytes) -> Streams:
+        """A connection of the agent's that has sent `request`."""
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        writer.write(request)
+        return reader, writer
+
+    async def get_answer(self, request: bytes) -> bytes:
+        """All that is answered until the other side ends."""
+        reader, writer = await self.ask(request)
+        with contextlib.closing(writer):
+            async with asyncio.timeout(DEADLINE_S):
+                return await reader.read()
+
+    async def connect(self, target: str) -> Streams:
+        """A tunnel to `target`, which has to be given."""
+        reader, writer = await self.ask(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE_S):
+            assert await reader.readexactly(len(CONNECTED)) == CONNECTED
+        return reader, writer
+
+    async def get_refusal(self, target: str) -> bytes:
+        return await self.get_answer(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+
+    async def wait_requests(self, count: int) -> list[EgressRequest]:
+        """The recorded requests, once there are `count`, the newest first."""
+        async with asyncio.timeout(DEADLINE_S):
+            while len(found := await self.log.list_requests("alice", 1000)) < count:
+                await asyncio.sleep(0.01)
+        assert len(found) == count, found
+        return found
+
+
+def look_up_in(table: Mapping[str, list[str]]) -> LookUp:
+    """Looks names up in `table`; what is not in it is not known."""
+
+    def look_up(name: str) -> list[str]:
+        if name not in table:
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+        return table[name]
+
+    return look_up
+
+
+@asynccontextmanager
+async def open_rig(
+    folder: Path,
+    policy: EgressPolicy | HiveError = EgressPolicy("proxied", ("example.org", "*.example.org")),  # noqa: B008
+    *,
+    look_up: LookUp | None = None,
+    times: Times | None = None,
+) -> AsyncGenerator[Rig]:
+    """A proxy for the agent alice; all of it ends with the context."""
+    store = Store(folder / "telemetry.sqlite", "telemetry")
+    clock = [0.0]
+    log = EgressLog(store, lambda: clock[0])
+    rig = Rig(folder / "egress.sock", store, log, policy, {}, clock)
+
+    async def find_policy(agent: str) -> EgressPolicy:
+        assert agent == "alice"
+        if isinstance(rig.policy, HiveError):
+            raise rig.policy
+        return rig.policy
+
+    dialer = Dialer(rig.places, look_up or look_up_in({}))
+    rig.egress = Egress(find_policy, dialer.connect, log, times)
+    rig.listener = rig.egress.open("alice", bind_unix(rig.path))
+    try:
+        yield rig
+    finally:
+        await rig.listener.close()
+        store.close()
+
+
+@asynccontextmanager
+async def serve(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncGenerator[tuple[str, int]]:
+    """A server on the loopback; its address and port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    address, port = listener.getsockname()
+    async with serve_socket(handle, listener, tls):
+        yield address, port
+
+
+@asynccontextmanager
+async def serve_socket(
+    handle: Handler, listener: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[None]:
+    """A server on `listener`, whose connections end with it."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await handle(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(keep, sock=listener, ssl=tls)
+    try:
+        yield
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Sends everything back, then ends."""
+    while piece := await reader.read(65536):
+        writer.write(piece)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
