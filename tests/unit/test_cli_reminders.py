@@ -15,7 +15,7 @@ from hyperhive.core.errors import ConflictError
 from hyperhive.wire.operator import Reminder, ScheduledMessage
 
 REMINDER = Reminder(
-    id=3, agent="alice", note="look at\nthe build \x1b[2J", due_at=NOW + timedelta(hours=2, minutes=30), created_at=NOW
+    id=3, agent="alice", note="look at\nthe build \x1b[2J", due_at=NOW + timedelta(days=3, hours=12), created_at=NOW
 )
 ENTRY = ScheduledMessage(
     agent="bob",
@@ -43,7 +43,7 @@ async def test_reminders_and_schedules_are_listed_with_the_time_that_is_left(hiv
     done = await call(hive.data, "reminders")
     assert done.status == 0, done.stderr
     lines = done.stdout.decode().splitlines()
-    assert lines[1].split()[:4] == ["3", "alice", "2", "h"]
+    assert lines[1].split()[:4] == ["3", "alice", "3", "d"]
     assert "\x1b" not in done.stdout.decode()
     assert len([line for line in lines if "look at" in line and "the build" in line]) == 1
     assert "0 9 * * mon-fri" in lines[-1]
