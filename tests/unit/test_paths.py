@@ -86,3 +86,12 @@ def test_every_agent_folder_is_below_the_agents_own() -> None:
     assert hive.agent_folder("manager") == Path("/data/agents/manager")
     for folder in (hive.state_folder, hive.claude_folder):
         assert folder("alice").parent == hive.agent_folder("alice")
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("rehearsal", [False, True])
+def test_who_names_the_folder_of_a_hive_without_a_name_means_that_hive(uid: int, rehearsal: bool) -> None:
+    environment = {"HOME": "/home/ada", "XDG_RUNTIME_DIR": "/run/user/1000"}
+    there = roots(environment=environment, uid=uid, rehearsal=rehearsal)
+    assert roots(there.data, environment, uid) == there
+    assert roots(None, {**environment, "HIVE_DATA": str(there.data)}, uid) == there

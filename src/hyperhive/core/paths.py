@@ -1,5 +1,6 @@
 """Where everything is. All paths derive from one `Roots`, so that a test or a rehearsal runs anywhere."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,14 +128,22 @@ def decide_roots(
 
     `data` is the `--data` option and counts most, then HIVE_DATA; with either, everything is below that
     folder. Without them root gets the system's folders and anyone else the XDG ones, and a rehearsal folders
-    of its own beside them. A relative folder is taken from `working_folder`.
-    Raises InvalidInputError when nothing says where data belongs.
+    of its own beside them; who names one of these means the hive that is there. A relative folder is taken from
+    `working_folder`. Raises InvalidInputError when nothing says where data belongs.
     """
     if data is None and environment.get(DATA_VARIABLE):
         data = Path(environment[DATA_VARIABLE])
-    if data is not None:
-        folder = working_folder / data
-        return Roots(data=folder, run=folder / "run")
+    if data is None:
+        return _plan_default_roots(environment, uid, rehearsal)
+    folder = working_folder / data
+    with contextlib.suppress(InvalidInputError):
+        for default in (_plan_default_roots(environment, uid, rehearsed) for rehearsed in (False, True)):
+            if default.data == folder:
+                return default
+    return Roots(data=folder, run=folder / "run")
+
+
+def _plan_default_roots(environment: Mapping[str, str], uid: int, rehearsal: bool) -> Roots:
     name = _PROGRAM + (_REHEARSAL_SUFFIX if rehearsal else "")
     if uid == 0:
         return Roots(data=_SYSTEM_DATA.with_name(name), run=_SYSTEM_RUN.with_name(name))
