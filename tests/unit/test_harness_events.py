@@ -194,3 +194,16 @@ def test_a_deep_body_is_cut_below_what_a_line_may_hold() -> None:
         body = {"deeper": body}
     assert json.loads(render_body(body))["truncated"] is True
     decode_line(encode_request(Request("events.append", {"events": [{"body": plan_excerpt(body)}]}, 1)))
+
+
+def test_an_event_and_its_marks_are_there_together_or_not_at_all(tmp_path: Path) -> None:
+    store = EventStore(tmp_path)
+    store.append("turn.started", {}, {"open_turn": "open"})
+    assert store.find_meta("open_turn") == "open"
+    broken: Any = {"open_turn": None, "other": object()}
+    with pytest.raises(StorageError):
+        store.append("turn.ended", {}, broken)
+    assert (_numbers(store), store.last_seq, store.find_meta("open_turn")) == ([1], 1, "open")
+    store.append("turn.ended", {}, {"open_turn": None})
+    assert (_numbers(store), store.find_meta("open_turn")) == ([1, 2], None)
+    store.close()
