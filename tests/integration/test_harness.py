@@ -5,23 +5,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from harness_rig import Rig, eventually, open_rig
+from harness_rig import Rig, eventually
 
 CLAUDE = "--output-format stream-json"
 ENGINE = "hyperhive.harness.engine"
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with open_rig(tmp_path) as opened:
-        await opened.start_model()
-        await opened.start_peer()
-        yield opened
 
 
 async def test_a_message_leads_to_a_turn_that_sends_an_answer_and_is_acked_after_it(rig: Rig) -> None:

@@ -3,25 +3,16 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness_rig import Rig, eventually, open_rig
+from harness_rig import Rig, eventually
 
 CLAUDE = "--output-format stream-json"
 ENGINE = "hyperhive.harness.engine"
 NOTES_SERVER = Path(__file__).parent.parent / "data" / "mcp_notes_server.py"
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with open_rig(tmp_path) as opened:
-        await opened.start_model()
-        await opened.start_peer()
-        yield opened
 
 
 def _bash(command: str, **more: Any) -> str:

@@ -4,26 +4,15 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from harness_rig import Rig, eventually, open_rig
+from harness_rig import Rig, eventually
 from hyperhive.wire import agent_link
 
 CLAUDE = "--output-format stream-json"
 FULL = "%% usage input=900000\n"
 PARK = {"kind": "paused", "since": "2026-11-21T12:00:00+00:00", "until": "", "reason": "paused by the operator"}
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with open_rig(tmp_path) as opened:
-        await opened.start_model()
-        await opened.start_peer()
-        yield opened
 
 
 def ends(rig: Rig) -> list[tuple[str, str]]:

@@ -5,27 +5,18 @@ Where claude would retry ten times over three minutes it is told to retry twice:
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from harness_rig import Rig, eventually, open_rig
+from harness_rig import Rig, eventually
 
 # As it is by default.
 PATIENT = {"CLAUDE_CODE_MAX_RETRIES": "10"}
 RETRYING = {"CLAUDE_CODE_MAX_RETRIES": "2"}
 # As a login of one's own does it, rather than an API key.
 WITH_TOKEN = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "of-the-account"}
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with open_rig(tmp_path) as opened:
-        await opened.start_model()
-        await opened.start_peer()
-        yield opened
 
 
 def retries(rig: Rig) -> list[dict[str, Any]]:
