@@ -1,19 +1,24 @@
 """Messages: from a send to the receiver that waits for it, with all that durability costs in between."""
 
+import os
 import random
+import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from benchmarks.contender import RECEIVERS, SENDERS, Contender
-from benchmarks.disk import Limits, open_limits
+from benchmarks.disk import Limits, WriteCounter, open_limits
 from benchmarks.hives import HiveBroker, run_hive
 from benchmarks.measure import Context, Rounds, Row, percentile
-from benchmarks.processes import observe_spent
-from benchmarks.redis_streams import is_installed, run_redis
+from benchmarks.peers import PeerKind, install_peers
+from benchmarks.processes import list_descendants, observe_all_spent, observe_memory
 
 # An idle system does not meet a disk that is busy with the operation before.
 _PACE_S = 0.004
 _WARM_UP_S = 0.5
+# A contender whose receivers look now and then would take ten times as long as the others.
+_PACE_LIMIT_S = 2.0
 _US = 1e6
 
 
@@ -30,6 +35,7 @@ class Trial:
         self._stopped = False
         self._next = random.randrange(10**9) * 100
         self._random = random.Random(7)
+        self._pids = list_pids(contender)
         contender.on_delivered(self._take)
 
     def send(self, sender: int, again: bool) -> None:
@@ -54,19 +60,20 @@ class Trial:
         """Whether all that was sent is confirmed and delivered."""
         return self._confirmed == self._sent and not self._sent_at
 
-    def saturate(self, duration_s: float) -> tuple[float, float, float]:
+    def saturate(self, duration_s: float, disk: WriteCounter) -> tuple[float, float, float]:
         """SENDERS senders, each with one message under way: messages/s, server CPU in s and bytes for a message."""
         for sender in range(SENDERS):
             self.send(sender, again=True)
         self.contender.pump_for(_WARM_UP_S)
         self.latencies_s.clear()
-        before, delivered, began = observe_spent(self.contender.pid), self.delivered, time.perf_counter()
+        spent, written_bytes = observe_all_spent(self._pids), disk.read_bytes()
+        delivered, began = self.delivered, time.perf_counter()
         self.contender.pump_for(duration_s)
         elapsed_s, count = time.perf_counter() - began, self.delivered - delivered
-        spent = observe_spent(self.contender.pid) - before
+        spent, written_bytes = observe_all_spent(self._pids) - spent, disk.read_bytes() - written_bytes
         self._stopped = True
         self.contender.pump_until(self.is_settled)
-        return count / elapsed_s, spent.cpu_s / count, spent.written_bytes / count
+        return count / elapsed_s, spent.cpu_s / count, written_bytes / count
 
     def pace(self, count: int, limit_s: float = 60.0) -> None:
         """`count` messages one after another, one each _PACE_S at the most; fewer if they take over `limit_s`."""
@@ -80,23 +87,46 @@ class Trial:
             self.contender.pump_for(due_at - time.perf_counter())
 
 
+def list_pids(contender: Contender) -> list[int]:
+    """The processes of the server; this one if there is none."""
+    return [contender.pid] if has_no_server(contender) else list_descendants(contender.pid)
+
+
+def has_no_server(contender: Contender) -> bool:
+    return contender.pid == os.getpid()
+
+
 def measure(context: Context) -> list[Row]:
-    """Rows for latency and throughput; against Redis too where it is installed."""
+    """Rows for latency, throughput and what they cost: against the disk, and each peer that can be had."""
+    kinds, left_out = install_peers()
+    for reason in left_out:
+        print(f"benchmarks: left out: {reason}", file=sys.stderr, flush=True)
     with ExitStack() as stack:
         limits = stack.enter_context(open_limits(context.folder / "disk"))
         names = [*HiveBroker.sender_names(), *HiveBroker.receiver_names()]
-        contenders: list[Contender] = [HiveBroker(stack.enter_context(run_hive(context.folder / "hive", names=names)))]
-        if is_installed():
-            contenders.append(stack.enter_context(run_redis(context.folder / "redis")))
+        hive = HiveBroker(stack.enter_context(run_hive(context.folder / "hive", names=names)))
+        peers = [stack.enter_context(kind.run(context.folder / kind.name)) for kind in kinds]
         rounds = Rounds()
-        for _ in range(context.choose(5, 3)):
-            _pace_limits(limits, rounds, context.choose(250, 120))
-            for contender in contenders:
-                _pace(contender, rounds, context.choose(250, 120))
-            rounds.add("disk/s", limits.count_syncs(context.choose(2, 1)))
-            for contender in contenders:
-                _saturate(contender, rounds, context.choose(4, 2))
-    return _plan_rows(rounds)
+        for number in range(context.choose(5, 3)):
+            contenders: list[Contender] = [hive, *peers]
+            # Nobody always comes after the same one.
+            _run_round(context, limits, contenders[:: -1 if number % 2 else 1], rounds)
+        titles = {peer.name: peer.title for peer in peers}
+        has_memory = [peer.name for peer in peers if not has_no_server(peer)]
+    return [
+        *_plan_limit_rows(rounds),
+        *_plan_peer_rows(rounds, kinds, titles, has_memory),
+        *(Row("left out", "", reason) for reason in left_out),
+    ]
+
+
+def _run_round(context: Context, limits: Limits, contenders: Sequence[Contender], rounds: Rounds) -> None:
+    _pace_limits(limits, rounds, context.choose(250, 120))
+    for contender in contenders:
+        _pace(contender, rounds, context.choose(250, 120))
+    rounds.add("disk/s", limits.count_syncs(context.choose(2, 1)))
+    for contender in contenders:
+        _saturate(contender, rounds, context.choose(4, 2), WriteCounter(context.folder))
 
 
 def _pace_limits(limits: Limits, rounds: Rounds, count: int) -> None:
@@ -112,7 +142,7 @@ def _pace_limits(limits: Limits, rounds: Rounds, count: int) -> None:
 
 def _pace(contender: Contender, rounds: Rounds, count: int) -> None:
     trial = Trial(contender)
-    trial.pace(count)
+    trial.pace(count, _PACE_LIMIT_S)
     _add_percentiles(contender.name, trial.latencies_s, rounds)
 
 
@@ -121,58 +151,78 @@ def _add_percentiles(name: str, samples_s: list[float], rounds: Rounds) -> None:
         rounds.add(f"{name} p{percent}", percentile(samples_s, percent) * _US)
 
 
-def _saturate(contender: Contender, rounds: Rounds, duration_s: float) -> None:
+def _saturate(contender: Contender, rounds: Rounds, duration_s: float, disk: WriteCounter) -> None:
     trial = Trial(contender)
-    rate, cpu_s, written_bytes = trial.saturate(duration_s)
+    rate, cpu_s, written_bytes = trial.saturate(duration_s, disk)
     rounds.add(f"{contender.name}/s", rate)
     rounds.add(f"{contender.name} cpu", cpu_s * _US)
-    rounds.add(f"{contender.name} bytes", written_bytes / 1024)
+    rounds.add(f"{contender.name} KiB", written_bytes / 1024)
+    if not has_no_server(contender):
+        rounds.add(f"{contender.name} pss", observe_memory(list_pids(contender)).pss_mb)
     _add_percentiles(f"{contender.name} busy", trial.latencies_s, rounds)
 
 
-def _plan_rows(rounds: Rounds) -> list[Row]:
-    def show(name: str, unit: str, digits: int = 0) -> str:
-        return f"{rounds.median(name):.{digits}f} {unit}"
-
-    def both(name: str) -> str:
-        return f"{rounds.median(f'{name} p50'):.0f} / {rounds.median(f'{name} p99'):.0f} µs"
-
-    limit = f"4 KiB fdatasync + socket echo: {both('limit')}"
-    disk = f"one fdatasync after another: {show('disk/s', '/s')}"
-    rows = [
-        Row("idle send → recv, p50 / p99", both("hive"), limit, rounds.render_ratio("hive p50", "limit p50"), "≤ 1.8"),
-        Row("durable messages, 32 senders", show("hive/s", "/s"), disk, rounds.render_ratio("hive/s", "disk/s")),
-        Row("written for a message of 1 KiB", show("hive bytes", "KiB", 1), goal="≤ 4 KiB"),
-    ]
-    if not rounds.has("redis/s"):
-        return rows
-    redis = "Redis streams, appendfsync always: "
+def _plan_limit_rows(rounds: Rounds) -> list[Row]:
+    limit = f"4 KiB fdatasync + socket echo: {_both(rounds, 'limit')}"
+    disk = f"one fdatasync after another: {rounds.median('disk/s'):.0f} /s"
     return [
-        *rows,
-        Row("idle send → recv", both("hive"), redis + both("redis"), rounds.render_ratio("hive p50", "redis p50")),
+        Row(
+            "idle send → recv, p50 / p99",
+            _both(rounds, "hive"),
+            limit,
+            rounds.render_ratio("hive p50", "limit p50"),
+            "≤ 1.8",
+        ),
         Row(
             "durable messages, 32 senders",
-            show("hive/s", "/s"),
-            redis + show("redis/s", "/s"),
-            rounds.render_ratio("hive/s", "redis/s"),
-            "≥ 1",
+            f"{rounds.median('hive/s'):.0f} /s",
+            disk,
+            rounds.render_ratio("hive/s", "disk/s"),
         ),
-        Row(
-            "send → recv under that load",
-            both("hive busy"),
-            redis + both("redis busy"),
-            rounds.render_ratio("hive busy p50", "redis busy p50"),
-        ),
-        Row(
-            "server CPU for a message",
-            show("hive cpu", "µs"),
-            redis + show("redis cpu", "µs"),
-            rounds.render_ratio("hive cpu", "redis cpu"),
-        ),
-        Row(
-            "written for a message",
-            show("hive bytes", "KiB", 1),
-            redis + show("redis bytes", "KiB", 1),
-            rounds.render_ratio("hive bytes", "redis bytes"),
-        ),
+        Row("written to the disk for a message of 1 KiB", f"{rounds.median('hive KiB'):.1f} KiB", goal="≤ 4 KiB"),
     ]
+
+
+def _plan_peer_rows(
+    rounds: Rounds, kinds: Sequence[PeerKind], titles: dict[str, str], has_memory: Sequence[str]
+) -> list[Row]:
+    """A block for each figure, with a row for each peer."""
+
+    def compare(what: str, figure: str, unit: str, names: Sequence[str], digits: int = 0) -> list[Row]:
+        ours = f"{rounds.median(f'hive{figure}'):.{digits}f} {unit}"
+        return [
+            Row(
+                what,
+                ours,
+                f"{titles[name]}: {rounds.median(f'{name}{figure}'):.{digits}f} {unit}",
+                rounds.render_ratio(f"hive{figure}", f"{name}{figure}"),
+                goals[name] if figure == "/s" else "",
+            )
+            for name in names
+        ]
+
+    def compare_latency(what: str, figure: str) -> list[Row]:
+        return [
+            Row(
+                what,
+                _both(rounds, f"hive{figure}"),
+                f"{titles[name]}: {_both(rounds, f'{name}{figure}')}",
+                rounds.render_ratio(f"hive{figure} p50", f"{name}{figure} p50"),
+            )
+            for name in names
+        ]
+
+    names = [kind.name for kind in kinds]
+    goals = {kind.name: f"≥ {kind.goal}" if kind.goal else "" for kind in kinds}
+    return [
+        *compare("durable messages, 32 senders", "/s", "/s", names),
+        *compare_latency("idle send → recv, p50 / p99", ""),
+        *compare_latency("send → recv under that load", " busy"),
+        *compare("CPU for a message, of the server if there is one", " cpu", "µs", names),
+        *compare("written to the disk for a message", " KiB", "KiB", names, digits=1),
+        *compare("PSS of the server after it", " pss", "MB", has_memory),
+    ]
+
+
+def _both(rounds: Rounds, name: str) -> str:
+    return f"{rounds.median(f'{name} p50'):.0f} / {rounds.median(f'{name} p99'):.0f} µs"

@@ -16,7 +16,10 @@ Delivered = Callable[[int], None]
 
 
 class Contender(Protocol):
-    """A broker with RECEIVERS waiting connections and SENDERS sending ones, all in this process."""
+    """A broker with RECEIVERS waiting connections and SENDERS sending ones, all in this process.
+
+    `pid` is the server's, whose children belong to it; this process's if there is no server.
+    """
 
     name: str
     pid: int
@@ -34,6 +37,12 @@ class Contender(Protocol):
     def pump_for(self, duration_s: float) -> None: ...
 
     def pump_until(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None: ...
+
+
+class Peer(Contender, Protocol):
+    """A contender that the hive is compared with: `title` says in the table what it is, with its version."""
+
+    title: str
 
 
 @dataclass(frozen=True, slots=True)

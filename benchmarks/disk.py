@@ -13,6 +13,8 @@ from benchmarks.processes import end_program, start_program
 _BLOCK = b"x" * 4096
 # Written once beforehand: overwriting spares the file system's journal, and is what a grown write-ahead log does.
 _FILE_BLOCKS = 1024
+_SECTORS_WRITTEN = 6
+_SECTOR_BYTES = 512
 
 _ECHO = """
 import os, socket, sys
@@ -57,6 +59,23 @@ class Limits:
             self.sync_block()
             count += 1
         return count / (time.perf_counter() - began)
+
+
+class WriteCounter:
+    """Counts what reaches the disk below a folder, whoever writes it.
+
+    The count for a process (`/proc/PID/io`) is of no use here: a file that was once grown is cached in pieces of up to
+    1 MiB, and each is counted whole when 4 KiB of it are overwritten.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        device = folder.stat().st_dev
+        self._file = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+        if not self._file.exists():
+            raise FileNotFoundError(f"{folder} is not on a disk of its own that the kernel counts: choose a --folder")
+
+    def read_bytes(self) -> int:
+        return int(self._file.read_text().split()[_SECTORS_WRITTEN]) * _SECTOR_BYTES
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from hyperhive.wire.agent_link import PROTOCOL_VERSION
 
 # Nothing listens there: what never runs a turn needs no model.
 _NO_MODEL = ("--upstream", "http://127.0.0.1:9")
+# What is measured is the broker, not what keeps agents from using it like this.
+_NO_LIMIT = ("--messages-per-minute", "0", "--messages-per-minute-pair", "0")
 _GENERATION = 1
 _RECV_WAIT_S = 170.0
 
@@ -69,7 +71,7 @@ def run_hive(
 ) -> Generator[HiveProcess]:
     """A hive on a new folder `data`, with agents that are known (see `register_agents`); ended with all of them."""
     register_agents(data, names, awake, hibernated)
-    hive = HiveProcess(data, flags or _NO_MODEL, environment).start()
+    hive = HiveProcess(data, (*(flags or _NO_MODEL), *_NO_LIMIT), environment).start()
     try:
         yield hive
     finally:

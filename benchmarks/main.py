@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import active, broker, first_request, flood, footprint, start, stats
+from benchmarks import active, broker, first_request, flood, footprint, restart, start, stats
 from benchmarks.measure import Benchmark, Context, Row, render_table
 
 # Not /tmp: that is often memory, and a durable write to it costs nothing.
@@ -31,6 +31,7 @@ Contenders take turns within a round. Goals are those of the design; a row witho
 BENCHMARKS: dict[str, Benchmark] = {
     "broker": broker.measure,
     "flood": flood.measure,
+    "restart": restart.measure,
     "first-request": first_request.measure,
     "footprint": footprint.measure,
     "active": active.measure,

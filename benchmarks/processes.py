@@ -4,11 +4,15 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hyperhive.core.names import container_name
+
+_START_TIMEOUT_S = 20.0
+_LOG_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,9 @@ class Spent:
 
     def __sub__(self, before: "Spent") -> "Spent":
         return Spent(self.cpu_s - before.cpu_s, self.written_bytes - before.written_bytes)
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.cpu_s + other.cpu_s, self.written_bytes + other.written_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +53,28 @@ def observe_spent(pid: int) -> Spent:
     return Spent(cpu_ns / 1e9, int(counters["write_bytes"]))
 
 
+def observe_all_spent(pids: Iterable[int]) -> Spent:
+    """The same of some processes together. What one of them used that ends meanwhile is not counted."""
+    total = Spent(0, 0)
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += observe_spent(pid)
+    return total
+
+
 def observe_memory(pids: Iterable[int]) -> Memory:
-    """The memory of some processes together."""
+    """The memory of some processes together, without those that end meanwhile. Raises ProcessLookupError if all do."""
     total = Memory(0, 0)
     for pid in pids:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
         sizes_kb = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
         own_kb = sizes_kb["Private_Clean"] + sizes_kb["Private_Dirty"]
         total += Memory(sizes_kb["Pss"] / 1024, own_kb / 1024)
+    if not total.pss_mb:
+        raise ProcessLookupError("none of the processes is left")
     return total
 
 
@@ -101,6 +122,20 @@ def start_program(
         env=os.environ if environment is None else environment,
         cwd=folder,
     )
+
+
+def start_server(argv: list[str], log: Path, is_ready: Callable[[], bool]) -> "subprocess.Popen[str]":
+    """A child that writes to `log`, once `is_ready`. Raises RuntimeError with the end of the log if it never is."""
+    with log.open("a") as output:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True)
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not is_ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"{argv[0]} does not start: {log.read_text()[-_LOG_CHARS:]}")
+        time.sleep(0.01)
+    return process
 
 
 def end_program(process: "subprocess.Popen[str]") -> None:

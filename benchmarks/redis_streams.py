@@ -1,22 +1,22 @@
 """The peer: Redis Streams that sync to the disk before they confirm, with a client as lean as the hive's."""
 
+import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contender import MESSAGES_PER_RECV, RECEIVERS, SENDERS, Body, Confirmed, Delivered, parse_number
-from benchmarks.processes import end_program, start_program
+from benchmarks.processes import end_program, start_server
 from benchmarks.sockets import Sockets
 
-_START_TIMEOUT_S = 10.0
+_SERVER = "redis-server"
 
 
 def is_installed() -> bool:
-    return shutil.which("redis-server") is not None
+    return shutil.which(_SERVER) is not None
 
 
 @contextmanager
@@ -32,24 +32,21 @@ def run_redis(folder: Path) -> Generator["RedisBroker"]:
         "appendonly": "yes",
         "appendfsync": "always",
         "auto-aof-rewrite-percentage": "0",
-        "logfile": str(folder / "log"),
     }
-    process = start_program(
-        ["redis-server", *(part for key, value in settings.items() for part in (f"--{key}", value))]
-    )
+    argv = [_SERVER, *(part for key, value in settings.items() for part in (f"--{key}", value))]
+    process = start_server(argv, folder / "log", path.exists)
     try:
-        _wait_for(path, process)
-        yield RedisBroker(path, process.pid)
+        broker = RedisBroker(path, process.pid)
+        yield broker
+        broker.close()
     finally:
         end_program(process)
 
 
-def _wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not path.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("redis-server does not start")
-        time.sleep(0.01)
+def _find_version() -> str:
+    told = subprocess.run([_SERVER, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=([\d.]+)", told)
+    return found[1] if found else "?"
 
 
 class _Connection:
@@ -116,6 +113,7 @@ class RedisBroker(Sockets):
 
     def __init__(self, path: Path, pid: int) -> None:
         super().__init__()
+        self.title = f"Redis {_find_version()} streams, appendfsync always"
         self.pid = pid
         self._delivered: Delivered = lambda _: None
         self._senders = [_Connection(self, path) for _ in range(SENDERS)]

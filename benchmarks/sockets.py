@@ -20,9 +20,13 @@ class Sockets:
         """A connection whose writes block and whose reads come to `receive`. Raises OSError."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(str(path))
-        self._connections[connection.fileno()] = (connection, receive)
-        self._poll.register(connection.fileno(), select.EPOLLIN)
-        return connection
+        return self._add(connection, receive)
+
+    def connect_port(self, port: int, receive: Callable[[bytes], None]) -> socket.socket:
+        """The same over TCP, for a server that has no unix socket."""
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._add(connection, receive)
 
     def pump(self, timeout_s: float) -> None:
         """Takes what has arrived, waiting up to `timeout_s` for something. Raises EOFError if a peer hung up."""
@@ -47,6 +51,11 @@ class Sockets:
         deadline = time.perf_counter() + duration_s
         while (left_s := deadline - time.perf_counter()) > 0:
             self.pump(left_s)
+
+    def _add(self, connection: socket.socket, receive: Callable[[bytes], None]) -> socket.socket:
+        self._connections[connection.fileno()] = (connection, receive)
+        self._poll.register(connection.fileno(), select.EPOLLIN)
+        return connection
 
     def close(self) -> None:
         for connection, _ in self._connections.values():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from fake_hive import FakeHive
+from hyperhive.cli.own_hand import CLAUDE_VARIABLE
 from hyperhive.system.process import Completed, run
 
 
@@ -14,8 +15,13 @@ async def call(data: Path, *args: str, stdin: bytes = b"", **environment: str) -
         [sys.executable, "-m", "hyperhive.cli.main", *args],
         timeout_s=60,
         stdin=stdin,
-        env=os.environ | {"HIVE_DATA": str(data)} | environment,
+        env=_own_environment() | {"HIVE_DATA": str(data)} | environment,
     )
+
+
+def _own_environment() -> dict[str, str]:
+    """This process's own, as if no claude ran the tests: under one the command refuses to decide anything."""
+    return {name: value for name, value in os.environ.items() if name != CLAUDE_VARIABLE}
 
 
 def asked(hive: FakeHive) -> list[str]:

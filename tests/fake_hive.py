@@ -17,7 +17,8 @@ from typing import Any
 from hyperhive.core.approvals import ApprovalKind, ApprovalStatus
 from hyperhive.core.effects import Effect
 from hyperhive.core.errors import HiveError
-from hyperhive.core.messages import MessageState, SenderKind
+from hyperhive.core.messages import MessageState, Priority, SenderKind
+from hyperhive.core.needs import NeedKind
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.policy import Verdict
 from hyperhive.core.questions import PERMISSION_OPTIONS, PERMISSION_TTL_S, QuestionKind, QuestionStatus
@@ -30,7 +31,6 @@ from hyperhive.wire.operator import (
     Comparison,
     ConfigFile,
     ConfigVersion,
-    Created,
     DiffHunk,
     DiffLine,
     Draft,
@@ -43,11 +43,13 @@ from hyperhive.wire.operator import (
     MeaningRow,
     Message,
     Model,
+    Need,
     Park,
     Permission,
     PolicyDecision,
     Question,
     Review,
+    Sent,
 )
 
 NOW = datetime.now(UTC)
@@ -218,7 +220,10 @@ MESSAGE = Message(
     deliveries=0,
     thread=None,
     in_reply_to=None,
-    acked_at=None,
+    priority=Priority.NORMAL,
+    expires_at=None,
+    broadcast=None,
+    settled_at=None,
     note=None,
 )
 QUESTION = Question(
@@ -233,6 +238,20 @@ QUESTION = Question(
     expires_at=NOW + timedelta(days=1),
     answer=None,
     resolved_at=None,
+    asked="operator",
+)
+NEED = Need(
+    key="dead_letter-12",
+    kind=NeedKind.DEAD_LETTER,
+    ref="12",
+    agent="alice",
+    title="a message of operator to alice was given up",
+    detail="the turn failed\nhello",
+    since=NOW - timedelta(minutes=3),
+    deadline=None,
+    by_default="it stays undelivered",
+    acts=["requeue", "dismiss"],
+    link="/#need-dead_letter-12",
 )
 PERMISSION = QUESTION.model_copy(
     update={
@@ -281,6 +300,8 @@ class FakeHive:
     data: Path
     answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
     received: list[Received] = field(default_factory=list[Received])
+    # Sent with every answer.
+    headers: dict[str, str] = field(default_factory=dict[str, str])
 
     def find_answer(self, received: Received) -> tuple[int, Any]:
         self.received.append(received)
@@ -309,6 +330,9 @@ def default_answers() -> dict[str, Answer]:
         "DELETE /api/agents/alice": answer_with(None, 204),
         "GET /api/kept": answer_with([KEPT]),
         "DELETE /api/kept/gone": answer_with(None, 204),
+        "GET /api/needs": answer_with([NEED]),
+        "POST /api/messages/12/requeue": answer_with(MESSAGE),
+        "POST /api/messages/12/dismiss": answer_with(None, 204),
         "GET /api/approvals": answer_with([APPROVAL]),
         "POST /api/approvals/3/approve": answer_with(APPROVAL),
         "POST /api/approvals/3/deny": answer_with(APPROVAL),
@@ -324,9 +348,13 @@ def default_answers() -> dict[str, Answer]:
         "POST /api/kept/gone/revive": answer_with(AGENT, 201),
         "GET /api/inbox": answer_with([MESSAGE]),
         "POST /api/inbox/12/ack": answer_with(None, 204),
-        "POST /api/messages": answer_with(Created(id=77), 201),
+        "POST /api/messages": answer_with(Sent(id=77, ids=[77]), 201),
+        "GET /api/messages": answer_with([MESSAGE]),
+        "GET /api/messages/12": answer_with(MESSAGE),
+        "GET /api/messages/12/receipts": answer_with([MESSAGE]),
         "GET /api/questions": answer_with([QUESTION]),
         "POST /api/questions/5/answer": answer_with(QUESTION),
+        "POST /api/questions/5/cancel": answer_with(QUESTION),
         "GET /api/journal/alice": answer_journal("hello\n"),
         "POST /api/login-links": answer_with(LoginLink(url="http://127.0.0.1:7000/login?token=t")),
     }
@@ -358,6 +386,8 @@ class _Handler(BaseHTTPRequestHandler):
         reply = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(reply)))
+        for name, value in self.server.hive.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply)
 

@@ -83,6 +83,7 @@ class PeerState:
                 "deliveries": 0,
                 "thread": None,
                 "in_reply_to": None,
+                "broadcast": False,
                 "state": "queued",
                 "note": "",
             }
@@ -193,7 +194,8 @@ class PeerConnection:
         for message in taken:
             message["state"] = "leased"
             message["deliveries"] += 1
-        shown = [{key: message[key] for key in agent_link.WireMessage.__annotations__} for message in taken]
+        keys = agent_link.WireMessage.__annotations__
+        shown = [{key: message[key] for key in keys if key in message} for message in taken]
         return {"messages": shown, "waiting": len(self._state.queued())}
 
     async def _ask_permission(self, params: dict[str, Any]) -> Any:

@@ -8,6 +8,13 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     target: "es2022",
+    rolldownOptions: {
+      input: { main: "index.html", sw: "src/service_worker.ts" },
+      output: {
+        // The worker keeps its name: browsers look for a new version under the old one, and it rules what is below it.
+        entryFileNames: ({ name }) => (name === "sw" ? "sw.js" : "assets/[name]-[hash].js"),
+      },
+    },
   },
   // The tests read the recordings that the Python tests have.
   server: { fs: { allow: [".", "../tests/data"] } },

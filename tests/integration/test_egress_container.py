@@ -62,7 +62,9 @@ class Swarm:
 
     def count_model_requests(self) -> int:
         with closing(sqlite3.connect(self.hive.data / "telemetry.sqlite")) as connection:
-            [(count,)] = connection.execute("select count(*) from model_requests where agent = 'alice' and status = 200")
+            [(count,)] = connection.execute(
+                "select count(*) from model_requests where agent = 'alice' and status = 200"
+            )
         return int(count)
 
     def wait_request(self, **fields: Any) -> dict[str, Any]:

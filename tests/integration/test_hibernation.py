@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from hyperhive.core.events import EventName
-from hyperhive.core.messages import MessageState
+from hyperhive.core.messages import Message, MessageState
 from hyperhive.core.names import OPERATOR
 from hyperhive.core.parking import EVERYONE, ParkKind
 from hyperhive.host.drivers.protocol import ContainerState, DriverError
+from hyperhive.host.message_records import queue_message
 from hyperhive.host.store.store import Transaction
 from hyperhive.testing.bad_drivers import kill
 from lifecycle_rig import BadDriver, Hive, Wrap, make_place, open_hive, wait_for
@@ -229,9 +230,8 @@ async def test_a_hive_that_ended_between_the_mark_and_the_stop_adopts_what_is_ne
         async with open_hive(place=place, look_every_s=NEVER_S) as hive:
             await hive.agents.spawn("alice")
             await hive.wait_state("idle")
-            await hive.parts.store.write(lambda tx: set_flag(tx))
             # What is flagged gets nothing any more.
-            message = await hive.send()
+            message = await hive.parts.store.write(lambda tx: flag_and_send(tx))
             [queued] = await hive.parts.broker.list_messages("alice", 2**53, 9)
             assert (queued.id, queued.state) == (message.id, MessageState.QUEUED)
         async with open_hive(place=place, look_every_s=0.05, reconcile=True) as hive:
@@ -258,6 +258,11 @@ def set_flag(tx: Transaction) -> None:
     tx.list("set_hibernated", name="alice", hibernated=1)
 
 
+def flag_and_send(tx: Transaction) -> Message:
+    set_flag(tx)
+    return queue_message(tx, OPERATOR, "alice", "hello")
+
+
 def lease_unseen(tx: Transaction) -> None:
     tx.list("delete_parks_of", agent="alice")
-    assert tx.list("lease_messages", recipient="alice", generation=1, max=8, bytes=10000)
+    assert tx.list("lease_messages", recipient="alice", generation=1, at=0, max=8, bytes=10000)

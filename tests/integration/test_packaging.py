@@ -16,7 +16,7 @@ from hyperhive.system.process import Completed, run
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = Path("src/hyperhive/host/api/pages")
-LOCKS = ["requirements.lock", "requirements-test.lock"]
+LOCKS = ["requirements.lock", "requirements-test.lock", "requirements-benchmark.lock"]
 SCRIPTS = ["hive", "scripts/setup.sh", "scripts/test", "scripts/lock", ".ci/run"]
 
 
@@ -96,17 +96,18 @@ def test_a_lock_file_has_no_addresses(name: str) -> None:
 
 
 def test_the_test_lock_holds_the_other_one() -> None:
-    runtime, test = (read_lock(name) for name in LOCKS)
+    runtime, test, _ = (read_lock(name) for name in LOCKS)
     assert runtime.items() <= test.items()
 
 
 def test_the_locks_hold_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
-    runtime, test = (read_lock(name) for name in LOCKS)
+    runtime, test, benchmark = (read_lock(name) for name in LOCKS)
     for wanted, lock in (
         (project["project"]["dependencies"] + groups["build"] + project["build-system"]["requires"], runtime),
         (groups["test"], test),
+        (groups["benchmark"], benchmark),
     ):
         assert {re.split(r"[>=<\[ ]", requirement)[0] for requirement in wanted} <= set(lock)
 

@@ -157,10 +157,10 @@ async def run_round(path: Path, at: datetime, crash_at: int) -> int:
 
 
 def list_sent(path: Path) -> list[str]:
-    """What was queued and what the events say was sent."""
+    """What was queued and what the events say was sent; those of messages are no rows."""
     database = sqlite3.connect(path)
     with contextlib.closing(database):
-        bodies = [json.loads(body) for (body,) in database.execute("select body from messages")]
+        bodies = [json.loads(body) for (body,) in database.execute("select body from bodies")]
         names = [name for (name,) in database.execute("select name from events where name like '%.sent'")]
     return sorted([str(body.get("note") or body["message"]) for body in bodies] + names)
 
@@ -169,7 +169,7 @@ async def test_everything_is_sent_once_whatever_moment_the_daemon_dies_at(tmp_pa
     prepared = tmp_path / "prepared.sqlite"
     at = await prepare(prepared)
     wanted = ["half as often", "often", "one", "three", "two"]
-    wanted = sorted([*wanted, *["message.sent"] * 5, *["reminder.sent"] * 3, *["schedule.sent"] * 2])
+    wanted = sorted([*wanted, *["reminder.sent"] * 3, *["schedule.sent"] * 2])
     for crash_at in range(1, STEPS_LIMIT):
         path = tmp_path / f"{crash_at}.sqlite"
         await asyncio.to_thread(shutil.copy, prepared, path)

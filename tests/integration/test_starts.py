@@ -111,7 +111,7 @@ async def test_a_crash_is_told_with_its_cause_and_a_crash_loop_only_once() -> No
         await wait_started(hive, 2)
         assert await list_reasons(hive) == [CRASHED]
         # It is read, and the container crashes again and again.
-        await hive.parts.store.write(lambda tx: tx.list("bury_messages", recipient="alice", reason="a test"))
+        await hive.parts.store.write(lambda tx: tx.list("bury_messages", recipient="alice", at=0, reason="a test"))
         for count in (3, 4):
             await kill(hive.honest, "alice")
             await wait_started(hive, count)
@@ -127,7 +127,7 @@ async def test_a_kick_that_was_leased_when_the_container_died_comes_again_and_al
         await wait_started(hive, 2)
         [kick] = await hive.list_kicks()
         await hive.parts.store.write(
-            lambda tx: tx.list("lease_messages", recipient="alice", generation=2, max=8, bytes=10000)
+            lambda tx: tx.list("lease_messages", recipient="alice", generation=2, at=0, max=8, bytes=10000)
         )
         await kill(hive.honest, "alice")
         await wait_started(hive, 3)

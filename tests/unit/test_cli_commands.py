@@ -49,6 +49,7 @@ def hive(tmp_path: Path) -> Iterator[FakeHive]:
         (["pending"], "GET /api/approvals?status=pending", {"id", "kind", "agent", "status"}),
         (["inbox", "--limit", "5"], "GET /api/inbox?limit=5", {"id", "sender", "body", "sent_at"}),
         (["questions"], "GET /api/questions?status=open", {"id", "agent", "question", "options"}),
+        (["questions", "--all"], "GET /api/questions?everyone=true", {"id", "agent", "asked", "question"}),
     ],
 )
 async def test_a_list_is_json_with_the_fields_scripts_rely_on(
@@ -123,6 +124,7 @@ async def test_url_prints_the_link_alone(hive: FakeHive) -> None:
         (["approve", "3"], "POST /api/approvals/3/approve", {}),
         (["deny", "3", "--reason", "no need"], "POST /api/approvals/3/deny", {"reason": "no need"}),
         (["ack", "12"], "POST /api/inbox/12/ack", {}),
+        (["questions", "--cancel", "5"], "POST /api/questions/5/cancel", {}),
         (
             ["answer", "5", "green", "-o", "amber"],
             "POST /api/questions/5/answer",
@@ -174,7 +176,7 @@ async def test_a_resume_that_leaves_a_spent_budget_is_no_success(hive: FakeHive)
 
 async def test_spawn_and_send_print_what_was_made(hive: FakeHive) -> None:
     assert json.loads((await call(hive.data, "spawn", "bob", "--json")).stdout)["name"] == "alice"
-    assert json.loads((await call(hive.data, "send", "alice", "hi", "--json")).stdout) == {"id": 77}
+    assert json.loads((await call(hive.data, "send", "alice", "hi", "--json")).stdout) == {"id": 77, "ids": [77]}
 
 
 @pytest.mark.parametrize("args", [["send", "alice"], ["send", "alice", "-"]])

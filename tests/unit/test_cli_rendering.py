@@ -171,6 +171,10 @@ def test_a_question_shows_its_options_and_its_deadline() -> None:
     assert text.startswith("#5 alice asks, 2 min ago; expires in 1 d\n")
 
 
+def test_a_question_between_agents_says_who_asks_whom() -> None:
+    assert render_questions([row(QUESTION, asked="bob")], SCREEN).startswith("#5 alice asks bob, 2 min ago; expires")
+
+
 def test_a_permission_says_that_silence_denies_it() -> None:
     head, _, *options = render_questions([row(PERMISSION)], SCREEN).splitlines()
     assert head == "#6 alice asks for permission, 2 min ago; denied if nobody answers within 10 min"

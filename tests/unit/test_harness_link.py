@@ -94,7 +94,7 @@ async def _echo(method: str, params: dict[str, Any]) -> Any:
 def _message(number: int, body: str = "hello") -> dict[str, Any]:
     return {
         "id": number, "sender": "bob", "recipient": "alice", "body": body, "sent_at": "2026-01-01T00:00:00+00:00",
-        "deliveries": 1, "thread": None, "in_reply_to": None,
+        "deliveries": 1, "thread": None, "in_reply_to": None, "broadcast": False,
     }  # fmt: skip
 
 

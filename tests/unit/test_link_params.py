@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from hyperhive.host.link import params
 from hyperhive.wire import agent_link, tools
@@ -14,6 +15,10 @@ PAIRS = [
     "RequeueParams",
     "SendParams",
     "AskOperatorParams",
+    "AskParams",
+    "AnswerParams",
+    "CancelQuestionParams",
+    "MessageStatusParams",
     "AgentEvent",
     "EventsAppendParams",
     "TurnStateParams",
@@ -50,8 +55,20 @@ def test_every_tool_has_a_method_and_a_schema() -> None:
 
 def test_only_the_manager_is_offered_the_managers_tools() -> None:
     assert {tool.name for tool in tools.list_tools(manager=False)} == {
-        *("send", "recv", "ask_operator", "remind_me", "list_reminders", "cancel_reminder"),
+        *("send", "message_status", "recv", "ask_operator", "ask", "answer", "cancel_question"),
+        *("remind_me", "list_reminders", "cancel_reminder"),
     }
     assert {"request_apply_commit", "request_spawn", "list_agents", "kill", "start", "restart"} <= {
         tool.name for tool in tools.list_tools(manager=True)
     }
+
+
+@pytest.mark.parametrize("at", ["", "now", "\u2028", "2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00", "2026-W99-1"])
+def test_an_event_that_happened_at_no_instant_is_refused(at: str) -> None:
+    with pytest.raises(ValidationError):
+        params.AgentEvent(seq=1, at=at, kind="notice", body={})
+
+
+@pytest.mark.parametrize("at", ["20260101T000000Z", "2026-01-01T01:00:00+01:00", "2026-W01-4T00:00:00+00:00"])
+def test_an_events_instant_is_kept_in_one_form(at: str) -> None:
+    assert params.AgentEvent(seq=1, at=at, kind="notice", body={}).at == "2026-01-01T00:00:00+00:00"

@@ -91,7 +91,7 @@ async def test_a_login_releases_the_agent_and_tells_the_manager_and_the_code_is_
     assert look(tmp_path, "select kind from parks where agent = 'alice'") == [("paused",)]
     ((body,),) = look(tmp_path, "select body from events where name = 'agent.logged_in'")
     assert json.loads(body) == {"account": "me@example.com", "expires_at": "2026-12-21T19:00:00+00:00"}
-    told = [json.loads(text)["event"] for (text,) in look(tmp_path, "select body from messages order by id")]
+    told = [json.loads(text)["event"] for (text,) in look(tmp_path, "select body from bodies order by id")]
     assert "logged_in" in told
     assert b"canary-code" not in b"".join(path.read_bytes() for path in tmp_path.glob("hive.sqlite*"))
 

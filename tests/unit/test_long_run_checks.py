@@ -23,7 +23,7 @@ EXPECTED = Expected(
 
 
 def message(number: int, sender: str, recipient: str, body: str, **fields: Any) -> dict[str, Any]:
-    kept = {"state": "acked", "deliveries": 1, "failures": 0, "sent_at": 1, "acked_at": 100, "note": None}
+    kept = {"state": "acked", "deliveries": 1, "failures": 0, "sent_at": 1, "settled_at": 100, "note": None}
     return {"id": number, "sender": sender, "recipient": recipient, "body": body, **kept, **fields}
 
 
@@ -51,9 +51,6 @@ def good() -> Evidence:
         events=[
             event("agent.logged_in"), event("agent.started"), event("agent.started"),
             event("agent.crashed", cause="signal"),
-            event("message.leased", ids=[10]), event("message.acked", ids=[10]),
-            event("message.leased", ids=[11]), event("message.requeued", ids=[11]),
-            event("message.leased", ids=[11]), event("message.acked", ids=[11]),
         ],
         transcript=transcript,
         own_transcript=list(transcript),
@@ -96,7 +93,6 @@ HARMS = {
     "handled too often": (replace(GOOD, ledger=[(1, 40), *GOOD.ledger]), "message 1 is 2 times in the ledger"),
     "not answered": (without(GOOD, 13), "message 1 is 0 times answered"),
     "lost": (DEAD, "message 1 is dead"),
-    "delivered after its ack": (also(GOOD, event("message.leased", ids=[10])), "message 1 was leased, acked, leased"),
     "a gap": (cut(GOOD, 3), "gaps: [3]"),
     "another copy": (cut(GOOD, 6, copy=False), "the daemon has 6 events, the agent 5"),
     "a turn without an end": (cut(GOOD, 6), "the last turn did not end"),

@@ -142,7 +142,7 @@ async def open_yard(folder: Path) -> AsyncGenerator[Yard]:
     try:
         parking = Parking(store)
         await parking.load()
-        yard = Yard(store, parking, Broker(store, get_policy, parking.find))
+        yard = Yard(store, parking, Broker(store, get_policy))
         for listener in (parking.on_event, yard.broker.on_event, yard.events.append):
             feed.listen(listener)
         parking.on_change(yard.changed.append)

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from hyperhive.core.messages import Message, MessageState, render_wake_prompt
+from hyperhive.core.question_texts import render_answer, render_asking
+from hyperhive.core.questions import Question, QuestionKind, QuestionStatus
 from hyperhive.system.process import run
 from hyperhive.testing.messages_api.reply import Reply
 from hyperhive.testing.messages_api.request import ParsedRequest, ToolResult
@@ -21,7 +24,7 @@ from proposal_rig import ENVIRONMENT, ManagerView, commit, git
 TOOLS = tuple(
     f"mcp__hyperhive__{name}"
     for name in (
-        *("send", "recv", "ask_operator", "request_spawn", "request_apply_commit", "list_agents"),
+        *("send", "recv", "ask_operator", "ask", "answer", "request_spawn", "request_apply_commit", "list_agents"),
         *("kill", "start", "restart"),
     )
 )
@@ -210,6 +213,28 @@ def test_a_peer_is_answered_only_when_it_asks_and_the_answer_asks_nothing(agent:
 
 def test_the_managers_answer_to_a_question_is_no_task() -> None:
     assert play("bob", [message("manager", "i look at it.", in_reply_to=3)]) == []
+
+
+@pytest.mark.parametrize("agent", ["manager", "bob"])
+def test_a_question_is_answered_with_the_tool_for_it_and_its_end_with_no_other_question(agent: str) -> None:
+    question = Question(
+        7, QuestionKind.QUESTION, "alice", "which?\n\nChoose [1]", ("a: [b]", "c"), False, QuestionStatus.OPEN,
+        datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC), asked=agent,
+    )  # fmt: skip
+    asked = replace(message("alice", render_asking(question)), question=7)
+    assert play(agent, [asked]) == [("answer", {"id": 7, "options": ["a: [b]"]})]
+    open_asked = replace(message("alice", render_asking(replace(question, options=()))), question=7)
+    [(name, answer)] = play(agent, [open_asked])
+    assert (name, set(answer)) == ("answer", {"id", "text"})
+    answered = replace(message("alice", render_answer(question, ["c"], "and you?")), answer_to=7)
+    assert [(name, call["to"]) for name, call in play(agent, [answered])] == [("send", "operator")]
+    assert play(agent, [replace(message("system", '{"event": "question_ended"}'), answer_to=7)]) == []
+
+
+def test_the_operator_can_have_an_agent_ask_another() -> None:
+    assert play("alice", [message("operator", "ask the bob: which colour?")]) == [
+        ("ask", {"to": "bob", "question": "which colour?"})
+    ]
 
 
 def test_the_operator_is_always_answered_and_the_same_words_get_the_same_answer() -> None:

@@ -103,7 +103,7 @@ async def open_desk(folder: Path, clock: list[datetime], before: Desk | None = N
     try:
         desk = Desk(
             store,
-            Broker(store, get_policy, parking.find),
+            Broker(store, get_policy),
             Schedule(store, get_deployed, (lambda: clock[0]) if clock else now),
             clock,
             deployed,

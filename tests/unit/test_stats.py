@@ -16,9 +16,9 @@ from hyperhive.core.events import Event, EventName
 from hyperhive.core.stats import HIVE, TOOLS_LIMIT, Value
 from hyperhive.core.turns import TurnState
 from hyperhive.host.agent_records import insert_agent
-from hyperhive.host.broker import queue_message
 from hyperhive.host.feed import Feed
 from hyperhive.host.link.params import AgentEvent
+from hyperhive.host.message_records import queue_message
 from hyperhive.host.stats.answers import Answer
 from hyperhive.host.stats.blocks import HALF_HOURS, MINUTES, QUARTER_DAYS, Grid, Window, make_columns, plan_grid
 from hyperhive.host.stats.collector import MINUTES_LIMIT, Collector

@@ -93,7 +93,7 @@ def left_s(park: Park) -> float:
 
 
 def ended(outcome: str) -> AgentEvent:
-    return AgentEvent(seq=1, at="", kind="turn.ended", body={"outcome": outcome})
+    return AgentEvent(seq=1, at="2026-01-01T00:00:00+00:00", kind="turn.ended", body={"outcome": outcome})
 
 
 # -- an agent's own ----------------------------------------------------------------------------------------

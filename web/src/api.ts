@@ -9,7 +9,9 @@ import type {
   BudgetRequest,
   CancelResult,
   ConfigVersion,
-  Created,
+  Device,
+  DeviceChange,
+  DeviceRequest,
   Draft,
   ErrorBody,
   GrantRequest,
@@ -19,18 +21,22 @@ import type {
   Login,
   LoginStarted,
   Message,
+  Need,
   NotesDiff,
   NotesVersion,
   PolicyCheckRequest,
   PolicyDecision,
+  PushKey,
   Question,
   Reminder,
   RevertRequest,
   Review,
   ScheduledMessage,
   SendRequest,
+  Sent,
   TranscriptEvent,
 } from "./api_types.ts";
+import type { MessageFilter, MessagePage } from "./messages.ts";
 
 /** Starting a container may take a while; a request without an answer by then is reported as unknown. */
 const DEADLINE_MS = 90_000;
@@ -134,14 +140,27 @@ export function createApi(options: ApiOptions = {}) {
     review: (id: number) => get<Review>(`/api/approvals/${id}/review`),
     approve: (id: number) => post<unknown>(`/api/approvals/${id}/approve`),
     deny: (id: number, reason: string) => post<unknown>(`/api/approvals/${id}/deny`, { reason }),
-    messages: (query: { agent?: string; before?: number; limit?: number } = {}) =>
-      get<Message[]>("/api/messages", query),
-    inbox: (query: { before?: number; limit?: number } = {}) => get<Message[]>("/api/inbox", query),
+    messages: (query: MessageFilter & MessagePage = {}) => get<Message[]>("/api/messages", { ...query }),
+    inbox: (query: MessagePage = {}) => get<Message[]>("/api/inbox", { ...query }),
     markRead: (id: number) => post<unknown>(`/api/inbox/${id}/ack`),
-    send: (message: SendRequest) => post<Created>("/api/messages", message),
+    /** Has a dead message delivered again. */
+    requeue: (id: number) => post<unknown>(`/api/messages/${id}/requeue`),
+    send: (message: SendRequest) => post<Sent>("/api/messages", message),
+    /** All that waits for the operator, the most urgent first. */
+    needs: () => get<Need[]>("/api/needs"),
+    /** Two agents that answered each other without end may go on. */
+    release: (one: string, other: string) => post<unknown>(`/api/runaways/${one}/${other}/release`),
+    /** A dead message needs nobody any more. */
+    dismiss: (id: number) => post<unknown>(`/api/messages/${id}/dismiss`),
     questions: (status = "open") => get<Question[]>("/api/questions", { status }),
     answer: (id: number, answer: AnswerRequest) => post<unknown>(`/api/questions/${id}/answer`, answer),
     cancelQuestion: (id: number) => post<unknown>(`/api/questions/${id}/cancel`),
+    pushKey: () => get<PushKey>("/api/push-key"),
+    devices: () => get<Device[]>("/api/devices"),
+    addDevice: (device: DeviceRequest) => post<Device>("/api/devices", device),
+    changeDevice: (id: number, change: DeviceChange) => put<Device>(`/api/devices/${id}`, change),
+    removeDevice: (id: number) => remove<unknown>(`/api/devices/${id}`),
+    tryDevice: (id: number) => post<unknown>(`/api/devices/${id}/test`),
     logout: () => post<unknown>("/api/logout"),
   };
 }

@@ -284,7 +284,8 @@ export interface PolicyDecision {
   reason: string;
 }
 
-export type MessageState = "queued" | "leased" | "acked" | "dead";
+export type MessageState = "queued" | "leased" | "acked" | "expired" | "dead";
+export type Priority = "high" | "normal" | "low";
 export type SenderKind = "operator" | "manager" | "system" | "peer";
 
 export interface Message {
@@ -298,7 +299,10 @@ export interface Message {
   deliveries: number;
   thread: number | null;
   in_reply_to: number | null;
-  acked_at: string | null;
+  priority: Priority;
+  expires_at: string | null;
+  broadcast: number | null;
+  settled_at: string | null;
   note: string | null;
 }
 
@@ -306,11 +310,66 @@ export interface SendRequest {
   to: string;
   body: string;
   in_reply_to?: number | null;
+  priority?: Priority;
+  ttl_s?: number | null;
   idempotency_key?: string | null;
 }
 
-export interface Created {
+export interface Sent {
   id: number;
+  ids: number[];
+}
+
+export type NeedKind =
+  | "approval"
+  | "question"
+  | "permission"
+  | "notes"
+  | "login"
+  | "crash"
+  | "budget"
+  | "limit"
+  | "dead_letter"
+  | "runaway";
+
+/** One thing that waits for the operator. `title` holds no text of an agent, `detail` may. */
+export interface Need {
+  key: string;
+  kind: NeedKind;
+  ref: string;
+  agent: string | null;
+  title: string;
+  detail: string;
+  since: string;
+  deadline: string | null;
+  by_default: string;
+  acts: string[];
+  link: string;
+}
+
+export interface PushKey {
+  public_key: string;
+}
+
+export interface Device {
+  id: number;
+  name: string;
+  service: string;
+  added_at: string;
+  muted: boolean;
+  sent_at: string | null;
+  error: string;
+}
+
+export interface DeviceRequest {
+  endpoint: string;
+  p256dh: string;
+  auth: string;
+  name?: string;
+}
+
+export interface DeviceChange {
+  muted: boolean;
 }
 
 export type QuestionStatus = "open" | "answered" | "cancelled" | "expired";
@@ -329,6 +388,7 @@ export interface Question {
   expires_at: string;
   answer: string | null;
   resolved_at: string | null;
+  asked: string;
 }
 
 export interface AnswerRequest {

@@ -36,8 +36,8 @@ export function startLive(options: LiveOptions): () => void {
   const { store, connection } = options;
   const url = options.agent ? `/api/stream?agent=${encodeURIComponent(options.agent)}` : "/api/stream";
 
-  function catchUp(resumed = false): void {
-    void store.load(resumed);
+  function catchUp(): void {
+    void store.load();
     options.transcript?.onUp();
   }
 
@@ -46,16 +46,16 @@ export function startLive(options: LiveOptions): () => void {
       url,
       ...(options.fetch && { fetch: options.fetch }),
       onSignedOut: options.onSignedOut,
-      onUp(resumed) {
+      onUp() {
         connection.value = { state: "up", lastSeenAt: Date.now() };
-        // Rows are snapshots and not replayed, so they are fetched after every reconnect.
-        catchUp(resumed);
+        // Rows are snapshots, and what happens to messages is told once: neither is replayed after a reconnect.
+        catchUp();
       },
       onDown() {
         const { state, lastSeenAt } = connection.peek();
         connection.value = { state: "down", lastSeenAt: state === "up" ? Date.now() : lastSeenAt };
       },
-      onEvents: (events) => batch(() => applyEvents(events, options, () => catchUp())),
+      onEvents: (events) => batch(() => applyEvents(events, options, catchUp)),
     });
   }
 
@@ -92,6 +92,7 @@ function applyEvents(events: ServerEvent[], options: LiveOptions, onResync: () =
   const handlers: Record<string, (data: never) => void> = {
     hive: (event: HiveEvent) => store.applyEvent(event),
     state: (row: AgentRow) => store.applyState(row),
+    needs: () => store.applyNeeds(),
     transcript(event: TranscriptEvent & { agent: string }) {
       if (event.agent === options.agent) transcript.push(event);
     },

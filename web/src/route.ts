@@ -17,19 +17,26 @@ export const agentPath = (name: string) => `/agent/${encodeURIComponent(name)}/`
 
 const path = signal(location.pathname);
 
+/** Which part of the page was asked for. A new object each time: whoever asks again wants to be there again. */
+export const fragment = signal({ id: location.hash.slice(1) });
+
 export const route = computed(() => parseRoute(path.value));
 
 export function navigate(to: string): void {
   history.pushState(null, "", to);
+  const stays = path.peek() === location.pathname && location.hash !== "";
   path.value = location.pathname;
-  window.scrollTo(0, 0);
+  fragment.value = { id: location.hash.slice(1) };
+  if (!stays) window.scrollTo(0, 0);
 }
 
-/** Follows the browser's back and forward buttons. */
+/** Follows the browser's back and forward buttons, and fragments. */
 export function startRouting(): () => void {
   const follow = () => {
     path.value = location.pathname;
+    fragment.value = { id: location.hash.slice(1) };
   };
+  // An address typed by hand and a link that somebody else opens in this tab change the fragment alone, too.
   window.addEventListener("popstate", follow);
   return () => window.removeEventListener("popstate", follow);
 }

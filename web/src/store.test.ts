@@ -1,7 +1,6 @@
 import { effect } from "@preact/signals";
 import { expect, test } from "vitest";
 import type { HiveEvent } from "./api_types.ts";
-import { MESSAGE_PAGE } from "./store.ts";
 import {
   createAgent,
   createApproval,
@@ -9,6 +8,7 @@ import {
   createKept,
   createMessage,
   createPark,
+  createQuestion,
   createTestApp,
 } from "./testing/stand_in.tsx";
 
@@ -51,15 +51,40 @@ test("an event that comes during a load is applied on top of the older answer", 
   expect(store.agents.keys.value).toEqual(["bob"]);
 });
 
-test("messages enter by their event, change state by id, and a replay changes nothing back", () => {
+test("a question between agents is none of the operator's", async () => {
   const { store } = createTestApp();
-  const sent = event("message.sent", "operator", { message: createMessage(5, { recipient: "operator" }) });
-  store.applyEvent(sent);
+  await store.load();
+  store.applyEvent(event("question.asked", "alice", { question: createQuestion(1, { asked: "bob" }) }));
+  store.applyEvent(event("question.asked", "alice", { question: createQuestion(2) }));
+  expect(store.questions.keys.value).toEqual([2]);
+});
+
+test("what happens to messages is told to the flow, the inbox and the lists that are followed", async () => {
+  const { store } = createTestApp();
+  const thread = store.createMessages({ thread: 5 });
+  const unfollow = store.follow(thread);
+  await store.load();
+  store.applyEvent(event("message.sent", null, { message: createMessage(5, { recipient: "operator" }) }));
   store.applyEvent(event("message.acked", null, { ids: [5, 99], state: "acked" }));
-  store.applyEvent(sent);
-  expect(store.flow.find(5)?.state).toBe("acked");
-  expect(store.inbox.find(5)?.state).toBe("acked");
-  expect(store.flow.keys.value).toEqual([5]);
+  for (const list of [store.flow, store.inbox, thread]) expect(list.find(5)?.state).toBe("acked");
+  unfollow();
+  store.applyEvent(event("message.sent", null, { message: createMessage(6, { thread: 5 }) }));
+  expect(store.flow.keys.value).toEqual([6, 5]);
+  expect([store.inbox.keys.value, thread.keys.value]).toEqual([[5], [5]]);
+});
+
+test("a list of somebody's own that cannot be fetched does not fail the load", async () => {
+  const { store } = createTestApp({
+    "GET /api/messages": (url: URL) =>
+      url.searchParams.has("search")
+        ? Response.json({ code: "x", message: "no such words", hint: "" }, { status: 400 })
+        : [],
+  });
+  const found = store.createMessages({ search: '"' });
+  store.follow(found);
+  await store.load();
+  expect(store.loadError.value).toBe("");
+  expect(found.error.value).toBe("no such words");
 });
 
 test("a destroyed agent leaves and its kept state shows", async () => {
@@ -80,18 +105,6 @@ test("an approval that ended unseen leaves with the next load, one that ended in
   hive.answers["GET /api/approvals"] = [];
   await store.load();
   expect(store.approvals.keys.value).toEqual([2]);
-});
-
-test("a load that does not reach the known messages drops them, unless the stream brings the rest", async () => {
-  const page = (newest: number) => Array.from({ length: MESSAGE_PAGE }, (_, i) => createMessage(newest - i));
-  const { store, hive } = createTestApp({ "GET /api/messages": page(100) });
-  await store.load();
-  hive.answers["GET /api/messages"] = page(400);
-  await store.load(true);
-  expect(store.flow.keys.value).toHaveLength(2 * MESSAGE_PAGE);
-  hive.answers["GET /api/messages"] = page(900);
-  await store.load();
-  expect(store.flow.keys.value).toHaveLength(MESSAGE_PAGE);
 });
 
 test("an update wakes only what shows that row, and an equal row wakes nothing", () => {

@@ -8,15 +8,13 @@ import type {
   Hive,
   HiveEvent,
   KeptState,
-  Message,
+  Need,
   Question,
 } from "./api_types.ts";
 import { Epochs } from "./epochs.ts";
+import { isInbox, type MessageFilter, MessageList, mayMatch, threadOf } from "./messages.ts";
 import { createRefresher } from "./refresher.ts";
 import { Table } from "./table.ts";
-
-/** How many messages a page of the flow or the inbox has. */
-export const MESSAGE_PAGE = 50;
 
 /** What an approval may be while it has not ended, in the order in which it gets there. */
 const UNFINISHED: readonly ApprovalStatus[] = ["pending", "approved", "building"];
@@ -39,8 +37,12 @@ export function createStore(api: Api) {
     drafts: new Table<string, Draft>((row) => row.name, byName),
     approvals: new Table<number, Approval>((row) => row.id, oldestFirst),
     questions: new Table<number, Question>((row) => row.id, oldestFirst),
-    flow: new Table<number, Message>((row) => row.id, newestFirst),
-    inbox: new Table<number, Message>((row) => row.id, newestFirst),
+    /** All that waits for the operator, the most urgent first. */
+    needs: new Table<string, Need>((row) => row.key, urgentFirst),
+    flow: new MessageList({ fetchPage: api.messages, mayMatch: () => true, exact: true }),
+    inbox: new MessageList({ fetchPage: api.inbox, mayMatch: isInbox, exact: true, groupOf: threadOf }),
+    /** The message that a link asks to be shown, until it is. */
+    wantedMessage: signal<{ id: number } | null>(null),
     /** Moves when what is fetched on request about an agent's config may be another. */
     epochs: new Epochs(),
     notesEpochs: new Epochs(),
@@ -48,6 +50,8 @@ export function createStore(api: Api) {
     /** Of what is spent and may be; the whole hive's under EVERYONE. */
     budgetEpochs: new Epochs(),
   };
+  /** Lists of messages beside the flow and the inbox that are kept current. */
+  const followed = new Set<MessageList>();
   const refreshers = createRefreshers(store);
 
   let loading: Promise<void> | null = null;
@@ -56,14 +60,14 @@ export function createStore(api: Api) {
 
   /**
    * Fetches everything anew. Events that arrive meanwhile wait and are applied on top: an answer may be older than
-   * they are. A load asked for during a load runs after it. `gapless` says that the stream brings what was missed.
+   * they are. A load asked for during a load runs after it.
    */
-  function load(gapless = false): Promise<void> {
+  function load(): Promise<void> {
     if (loading !== null) {
       again = true;
       return loading;
     }
-    loading = fetchAll(gapless).finally(() => {
+    loading = fetchAll().finally(() => {
       loading = null;
       for (const apply of heldBack.splice(0)) apply();
       if (again) {
@@ -74,17 +78,19 @@ export function createStore(api: Api) {
     return loading;
   }
 
-  async function fetchAll(gapless: boolean): Promise<void> {
+  async function fetchAll(): Promise<void> {
+    for (const list of followed) refreshFollowed(list);
     try {
-      const [hive, agents, kept, drafts, approvals, questions, flow, inbox] = await Promise.all([
+      const [hive, agents, kept, drafts, approvals, questions, needs] = await Promise.all([
         api.hive(),
         api.agents(),
         api.kept(),
         api.drafts(),
         fetchUnfinished(api),
         api.questions(),
-        api.messages({ limit: MESSAGE_PAGE }),
-        api.inbox({ limit: MESSAGE_PAGE }),
+        api.needs(),
+        store.flow.refresh(),
+        store.inbox.refresh(),
       ]);
       // Before the rows: those that are new fetch what belongs to them once, not twice.
       for (const epochs of [store.epochs, store.notesEpochs, store.reminderEpochs, store.budgetEpochs])
@@ -95,8 +101,7 @@ export function createStore(api: Api) {
       store.drafts.reset(drafts);
       resetOpen(store.approvals, approvals, (row) => UNFINISHED.includes(row.status));
       resetOpen(store.questions, questions, (row) => row.status === "open");
-      joinPage(store.flow, flow, gapless);
-      joinPage(store.inbox, inbox, gapless);
+      store.needs.reset(needs);
       store.loadError.value = "";
       store.loaded.value = true;
     } catch (error) {
@@ -112,10 +117,27 @@ export function createStore(api: Api) {
   return {
     ...store,
     load,
+    /** Messages that match, kept current from `follow` until what that returns is called. */
+    createMessages: (filter: MessageFilter) =>
+      new MessageList({
+        fetchPage: (page) => api.messages({ ...filter, ...page }),
+        mayMatch: (message) => mayMatch(filter, message),
+        exact: filter.state === undefined && filter.search === undefined,
+      }),
+    follow(list: MessageList): () => void {
+      followed.add(list);
+      refreshFollowed(list);
+      return () => {
+        followed.delete(list);
+        list.close();
+      };
+    },
     /** An agent's row as the hive has it now. */
     applyState: (row: AgentRow) => whenLoaded(() => store.agents.put(row)),
+    /** What waits for the operator is another now. */
+    applyNeeds: () => whenLoaded(() => refreshers.needs()),
     /** A fact from the feed. Names this page does not know change nothing. */
-    applyEvent: (event: HiveEvent) => whenLoaded(() => applyEvent(store, refreshers, event)),
+    applyEvent: (event: HiveEvent) => whenLoaded(() => applyEvent({ ...store, followed }, refreshers, event)),
   };
 }
 
@@ -140,19 +162,20 @@ type Tables = Pick<
   | "notesEpochs"
   | "reminderEpochs"
   | "budgetEpochs"
->;
+> & { followed: Iterable<MessageList> };
 
 type Refreshers = ReturnType<typeof createRefreshers>;
 
 /** For events that tell that something changed and not to what. */
-function createRefreshers(tables: Pick<Tables, "api" | "hive" | "agents" | "kept" | "drafts">) {
-  const { api, agents, kept, drafts } = tables;
+function createRefreshers(tables: Pick<Store, "api" | "hive" | "agents" | "kept" | "drafts" | "needs">) {
+  const { api, agents, kept, drafts, needs } = tables;
   return {
     hive: createRefresher(api.hive, (hive) => {
       tables.hive.value = hive;
     }),
     kept: createRefresher(api.kept, (rows) => kept.reset(rows)),
     drafts: createRefresher(api.drafts, (rows) => drafts.reset(rows)),
+    needs: createRefresher(api.needs, (rows) => needs.reset(rows)),
     // Only what the stream of states does not bring sooner.
     rows: createRefresher(api.agents, (rows) => {
       for (const row of rows) agents.patch(row.name, pickSlow(row));
@@ -174,7 +197,7 @@ function applyEvent(tables: Tables, refreshers: Refreshers, event: HiveEvent): v
   else if (noun === "message") applyMessage(tables, event);
   else if (noun === "approval")
     applyApproval(tables, refreshers, event.body.approval as Approval | undefined);
-  else if (noun === "question") tables.questions.put(event.body.question as Question);
+  else if (noun === "question") applyQuestion(tables, event.body.question as Question);
   else if (noun === "agent" && event.agent !== null) applyAgent(tables, refreshers, event.name, event.agent);
   else if (noun === "draft" && event.agent !== null) applyDraft(tables, refreshers, event.name, event.agent);
 }
@@ -214,27 +237,23 @@ function applyApproval(tables: Tables, refreshers: Refreshers, approval: Approva
   if (approval.kind === "spawn") refreshers.drafts();
 }
 
+/** What agents ask one another is not the operator's to answer. */
+function applyQuestion({ questions }: Tables, question: Question): void {
+  if (question.asked === "operator") questions.put(question);
+}
+
 function applyDraft(tables: Tables, refreshers: Refreshers, name: string, agent: string): void {
   if (name === "draft.discarded") tables.drafts.remove(agent);
   refreshers.drafts();
 }
 
 function applyMessage(tables: Tables, event: HiveEvent): void {
-  if (event.name === "message.sent") {
-    const message = event.body.message as Message | undefined;
-    if (message === undefined) return; // replayed after it was purged
-    // A replayed event is older than the row: what is known already stays.
-    if (tables.flow.find(message.id) === undefined) tables.flow.put(message);
-    if (message.recipient === "operator" && tables.inbox.find(message.id) === undefined)
-      tables.inbox.put(message);
-    return;
-  }
-  const ids = (event.body.ids ?? []) as number[];
-  const change = { state: event.body.state as Message["state"] };
-  for (const id of ids) {
-    tables.flow.patch(id, change);
-    tables.inbox.patch(id, change);
-  }
+  for (const list of [tables.flow, tables.inbox, ...tables.followed]) list.apply(event);
+}
+
+/** A failure is told by the list itself, and is none of the page's as a whole. */
+function refreshFollowed(list: MessageList): void {
+  void list.refresh().catch(() => {});
 }
 
 function applyAgent(tables: Tables, refreshers: Refreshers, name: string, agent: string): void {
@@ -268,16 +287,12 @@ function resetOpen<T extends { id: number }>(
   table.put(...rows);
 }
 
-/** Adds the newest page. If it does not reach down to what is there, what is there goes: no silent gap. */
-function joinPage(table: Table<number, Message>, page: Message[], gapless: boolean): void {
-  const newest = table.keys.peek()[0];
-  const oldestFetched = page.at(-1)?.id;
-  const reaches = newest === undefined || oldestFetched === undefined || oldestFetched <= newest;
-  if (gapless || reaches || page.length < MESSAGE_PAGE) table.put(...page);
-  else table.reset(page);
-}
-
 const byName = (a: { name: string }, b: { name: string }) => a.name.localeCompare(b.name);
 const compareAgents = (a: AgentRow, b: AgentRow) => Number(b.manager) - Number(a.manager) || byName(a, b);
+/** As the hive sorts them: the nearest deadline, then what waits for longest. */
+const urgentFirst = (a: Need, b: Need) =>
+  deadlineOf(a) - deadlineOf(b) || Date.parse(a.since) - Date.parse(b.since) || (a.key < b.key ? -1 : 1);
+// Two that have none must not differ by NaN.
+const deadlineOf = (need: Need) =>
+  need.deadline === null ? Number.MAX_SAFE_INTEGER : Date.parse(need.deadline);
 const oldestFirst = (a: { id: number }, b: { id: number }) => a.id - b.id;
-const newestFirst = (a: { id: number }, b: { id: number }) => b.id - a.id;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { renderFirstLine, renderRest, renderSize, renderVisible, splitExact } from "./text.ts";
+import { renderFirstLine, renderRest, renderSize, renderVisible, splitExact, splitHits } from "./text.ts";
 
 test("what reorders or hides text is written out", () => {
   expect(renderVisible("a\u202eb\u2066c\u200bd\ufeffe\u00adf")).toBe(
@@ -59,4 +59,27 @@ test("each mark says why", () => {
   expect(splitExact("\x07")[0]?.title).toBe("a control character");
   expect(splitExact("\u2003")[0]?.title).toBe("not the plain space");
   expect(splitExact("\u200b")[0]?.title).toBe("cannot be seen");
+});
+
+const found = (text: string, search: string) =>
+  splitHits(text, search)
+    .map(({ text: part, hit }) => (hit ? `[${part}]` : part))
+    .join("");
+
+test("the words of a search are marked where they stand, the first of them in sight", () => {
+  expect(found("a Heron and\na crane", "heron crane")).toBe("a [Heron] and a [crane]");
+  const far = found(`${"x ".repeat(500)}the heron${" y".repeat(500)}`, "heron");
+  expect(far).toMatch(/^…x .*the \[heron\] y .*…$/);
+  expect(far.length).toBeLessThan(200);
+});
+
+test("a word is marked as a whole, with a star by its beginning", () => {
+  expect(found("a band, an ant, retry_after", "an retry_after")).toBe("a band, [an] ant, [retry]_[after]");
+  expect(found("a band, bandages", "band*")).toBe("a [band], [bandages]");
+});
+
+test("what is no word marks nothing, and what only the hive finds shows the beginning", () => {
+  expect(found("a (b", "(")).toBe("a (b");
+  expect(found("first\nsecond", "third")).toBe("first");
+  expect(found(`${"\u{1f41d}".repeat(200)}heron`, "heron")).not.toMatch(/\p{Cs}/u);
 });

@@ -126,3 +126,38 @@ export function renderCount(count: number): string {
   if (count < 1_000_000_000) return `${(count / 1_000_000).toFixed(1)}M`;
   return `${(count / 1_000_000_000).toFixed(1)}G`;
 }
+
+/** A piece of a text that was searched. */
+export interface Hit {
+  text: string;
+  hit: boolean;
+}
+
+/** How much of a text that was searched stands before the first word that was found, and how much there is in all. */
+const HIT_LEAD = 50;
+const HIT_CHARS = 160;
+
+/** Whole words, as the hive searches for them; with a star the beginning is enough. */
+const SEARCHED = /([\p{L}\p{M}\p{N}]+)(\*?)/gu;
+const IN_WORD = "[\\p{L}\\p{M}\\p{N}]";
+
+/** One line of `text` around the first of the words of `search`, in pieces; its beginning when none is in it. */
+export function splitHits(text: string, search: string): Hit[] {
+  const words = [...search.matchAll(SEARCHED)].map(([, word, star]) =>
+    star ? `${word}${IN_WORD}*` : `${word}(?!${IN_WORD})`,
+  );
+  const found = new RegExp(`(?<!${IN_WORD})(${words.join("|")})`, "giu");
+  const first = words.length > 0 ? text.search(found) : -1;
+  if (first < 0) return [{ text: renderFirstLine(text), hit: false }];
+  const start = first > HIT_LEAD ? first - HIT_LEAD : 0;
+  // Half a character at an end would be shown as something that hides.
+  const line = text
+    .slice(start, start + HIT_CHARS)
+    .replace(/\s+/g, " ")
+    .replace(/^[\udc00-\udfff]|[\ud800-\udbff]$/g, "");
+  const shown = (start > 0 ? "…" : "") + line + (start + HIT_CHARS < text.length ? "…" : "");
+  return shown
+    .split(found)
+    .map((part, index) => ({ text: part, hit: index % 2 === 1 }))
+    .filter((part) => part.text !== "");
+}

@@ -8,6 +8,7 @@ import typer
 from hyperhive.cli.client import Client, NoHiveError, Row, find_hive, parse_id, parse_row
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.diffs import DiffStyle
+from hyperhive.cli.own_hand import check_own_hand
 from hyperhive.cli.rendering import Screen, field, line_field
 from hyperhive.cli.review import Request, render_request, render_review
 from hyperhive.core.approvals import AT_WORK, ApprovalStatus
@@ -73,6 +74,7 @@ def show_approval(
 @commands.command()
 def approve(approval: Id, wait: WaitOption = False, as_json: JsonOption = False) -> None:
     """Approve a request. What it asks for is begun at once."""
+    check_own_hand(f"hive approve {approval}")
     hive = find_hive()
     row = parse_row(hive.post(f"/api/approvals/{approval}/approve"))
     if not as_json:
@@ -127,6 +129,7 @@ def deny(
     as_json: JsonOption = False,
 ) -> None:
     """Deny a request. Nothing of it happens."""
+    check_own_hand(f"hive deny {approval}")
     row = find_hive().post(f"/api/approvals/{approval}/deny", {"reason": reason})
     if as_json:
         show_json(row)

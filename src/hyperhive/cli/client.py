@@ -61,6 +61,11 @@ class Client:
     def get_rows(self, path: str, query: Mapping[str, str | int] | None = None) -> list[Row]:
         return parse_rows(self.get(path, query))
 
+    def get_rows_and_header(self, path: str, query: Mapping[str, str | int], header: str) -> tuple[list[Row], str]:
+        """The same, and what a header of the answer says; empty if it is not there."""
+        status, content, found = self._ask("GET", path, query=query, header=header)
+        return parse_rows(parse_answer(status, content)), found
+
     def post(self, path: str, body: Row | None = None) -> Any:
         return self._call("POST", path, body=body or {})
 
@@ -84,6 +89,18 @@ class Client:
         query: Mapping[str, str | int] | None = None,
         body: Row | None = None,
     ) -> Any:
+        status, content, _ = self._ask(method, path, query, body)
+        return parse_answer(status, content)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        body: Row | None = None,
+        header: str = "",
+    ) -> tuple[int, bytes, str]:
+        """Status and content of the answer, and what its `header` says."""
         connection = _UnixConnection(self.roots.hive_socket, self._timeout_s)
         target = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json"}
@@ -96,7 +113,7 @@ class Client:
             try:
                 connection.request(method, target, content, headers)
                 answer = connection.getresponse()
-                return parse_answer(answer.status, answer.read())
+                return answer.status, answer.read(), answer.headers.get(header, "")
             except TimeoutError as error:
                 raise UnavailableError(
                     f"the hive did not answer within {self._timeout_s:g} s",

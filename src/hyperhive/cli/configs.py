@@ -9,6 +9,7 @@ from hyperhive.cli.agents import COMMIT_COLUMNS, Name
 from hyperhive.cli.approvals import WaitOption, follow_approval
 from hyperhive.cli.client import Client, Row, find_hive, parse_row, parse_rows
 from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
+from hyperhive.cli.own_hand import check_own_hand
 from hyperhive.cli.rendering import (
     Column,
     Screen,
@@ -166,6 +167,7 @@ def revert(
 ) -> None:
     """Bring an earlier config of an agent back. It is recorded as an approval of its own."""
     agent, version = parse_known_agent_name(name), parse_version(to)
+    check_own_hand(f"hive revert {agent} {version}")
     confirm_once(f"Bring back deployed/{version} of {agent}?", yes=yes)
     hive = find_hive()
     try:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hyperhive.cli.client import Client
-from hyperhive.cli.rendering import Column, Screen, render_size, render_table
+from hyperhive.cli.client import Client, Row, parse_rows
+from hyperhive.cli.rendering import Column, Screen, line_field, render_size, render_table
 from hyperhive.core.errors import HiveError
 from hyperhive.core.paths import Roots
 from hyperhive.system.process import ProcessError, run
@@ -79,6 +79,7 @@ async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Ch
         check_credential(roots, environment),
         check_modes(roots),
         _check_hive(roots),
+        check_notifiers(roots, environment),
     ]
 
 
@@ -224,6 +225,36 @@ def _check_hive(roots: Roots) -> Check:
     except HiveError as error:
         return _warn("hive", error.message, "hive up")
     return _ok("hive", f"running, version {answer.get('version', '?')}")
+
+
+def check_notifiers(roots: Roots, environment: Mapping[str, str]) -> Check:
+    """Whether what tells the operator outside of the pages arrives, as far as the running hive knows."""
+    name = "notifiers"
+    file = Path(environment.get("HIVE_NOTIFY") or roots.notify_urls)
+    try:
+        if stat.S_IMODE(file.stat().st_mode) & 0o077:
+            return _missing(name, f"{file} is open to others", f"chmod 600 {file}")
+        state = Client(roots, timeout_s=5).get_row("/api/notifier")
+    except FileNotFoundError:
+        return _ok(name, f"none: apprise URLs in {file} would tell you what needs you")
+    except OSError as error:
+        return _missing(name, f"{file}: {error.strerror}", "run this as the user of the hive")
+    except HiveError:
+        return _warn(name, "not known: no hive is running", "hive up")
+    return judge_notifiers(state)
+
+
+def judge_notifiers(state: Row) -> Check:
+    """What `/api/notifier` says, in short."""
+    name = "notifiers"
+    if state.get("problem"):
+        return _warn(name, f"{line_field(state, 'file')}: {line_field(state, 'problem')}", "hive notify")
+    channels = parse_rows(state.get("channels"))
+    broken = [channel for channel in channels if channel.get("fault")]
+    if broken:
+        faults = [f"{line_field(channel, 'name')}: {line_field(channel, 'fault')}" for channel in broken]
+        return _warn(name, "; ".join(faults), "hive notify test")
+    return _ok(name, ", ".join(line_field(channel, "name") for channel in channels) or "none in the file")
 
 
 def render_checks(checks: list[Check], screen: Screen) -> str:

@@ -13,12 +13,17 @@ from hyperhive.cli import (
     approvals,
     budgets,
     configs,
+    devices,
     drafts,
     egress,
+    flow,
     hive,
     login,
+    mcp,
     messages,
+    needs,
     notes,
+    notifier,
     policy,
     reminders,
     stats,
@@ -41,7 +46,7 @@ app = typer.Typer(
 )
 for group in (
     *(hive, agents, login, messages, approvals, configs, policy, stats, drafts, turns, budgets, egress, notes),
-    reminders,
+    *(reminders, needs, devices, notifier, mcp, flow),
 ):
     app.add_typer(group.commands)
 

@@ -49,6 +49,12 @@ class TooLargeError(HiveError):
     code = "too_large"
 
 
+class TooManyError(HiveError):
+    """The same was asked for too often: later it may be done."""
+
+    code = "too_many"
+
+
 class StorageError(HiveError):
     """The disk did not take a change: nothing of the request happened."""
 
@@ -70,6 +76,7 @@ ERRORS_BY_CODE: dict[str, type[HiveError]] = {
         ConflictError,
         RefusedError,
         TooLargeError,
+        TooManyError,
         StorageError,
         UnavailableError,
     )

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from hyperhive.core.messages import Message
+
 
 class EventName(StrEnum):
     MESSAGE_SENT = "message.sent"
@@ -12,6 +14,8 @@ class EventName(StrEnum):
     MESSAGE_ACKED = "message.acked"
     MESSAGE_REQUEUED = "message.requeued"
     MESSAGE_DEAD = "message.dead"
+    MESSAGE_EXPIRED = "message.expired"
+    MESSAGE_DISMISSED = "message.dismissed"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_APPROVED = "approval.approved"
     APPROVAL_BUILDING = "approval.building"
@@ -34,6 +38,8 @@ class EventName(StrEnum):
     AGENT_PURGED = "agent.purged"
     AGENT_CONFIGURED = "agent.configured"
     MESSAGE_REFUSED = "message.refused"
+    PAIR_PARKED = "pair.parked"
+    PAIR_RESUMED = "pair.resumed"
     AGENT_PARKED = "agent.parked"
     AGENT_RESUMED = "agent.resumed"
     AGENT_HIBERNATED = "agent.hibernated"
@@ -48,14 +54,25 @@ class EventName(StrEnum):
     REMINDER_CANCELLED = "reminder.cancelled"
     SCHEDULE_SENT = "schedule.sent"
     NOTES_CHANGED = "notes.changed"
+    DEVICE_ADDED = "device.added"
+    DEVICE_REMOVED = "device.removed"
+
+
+# What happens thousands of times where other events happen once.
+TRAFFIC = frozenset({EventName.MESSAGE_SENT, EventName.MESSAGE_LEASED, EventName.MESSAGE_ACKED})
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact. `id` grows without reuse; `agent` is whom it concerns, if anyone."""
+    """One fact. `id` grows without reuse; `agent` is whom it concerns, if anyone.
 
-    id: int
+    What happens to messages is told live and stands in their own table: those events have no id. `message` is the one
+    that was sent.
+    """
+
+    id: int | None
     at: datetime
     name: EventName
     agent: str | None
     body: dict[str, Any] = field(default_factory=dict[str, Any])
+    message: Message | None = None

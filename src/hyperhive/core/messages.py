@@ -9,6 +9,8 @@ from enum import StrEnum
 from hyperhive.core.errors import InvalidInputError, TooLargeError
 from hyperhive.core.names import MANAGER, OPERATOR, SYSTEM
 
+# As a recipient: all that the sender may write to, but for the operator.
+EVERYBODY = "*"
 BODY_LIMIT_BYTES = 64 * 1024
 # How long a `recv` may wait: calls that are silent for about 300 s get cut off by the CLI.
 RECV_WAIT_LIMIT_S = 180
@@ -19,11 +21,25 @@ RECV_LIMIT_BYTES = 128 * 1024
 DELIVERY_ATTEMPTS = 5
 
 
+TTL_LIMIT_S = 30 * 24 * 3600
+
+
 class MessageState(StrEnum):
+    """`queued` and `leased` wait; the others are settled. `dead` can be queued again by the operator."""
+
     QUEUED = "queued"
     LEASED = "leased"
     ACKED = "acked"
+    EXPIRED = "expired"
     DEAD = "dead"
+
+
+class Priority(StrEnum):
+    """What is handed out first. Order holds among the messages of one sender, recipient and priority."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 class SenderKind(StrEnum):
@@ -35,7 +51,12 @@ class SenderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `deliveries` counts how often it was handed out; above 1 it is marked redelivered."""
+    """One message. `deliveries` counts how often it was handed out; above 1 it is marked redelivered.
+
+    `broadcast` is set on each message of a broadcast: the id of its first. `settled_at` is when it was acked, expired
+    or died; `note` is why it was given back or died. `question` is the question that it asks, `answer_to` the one
+    whose end it tells: both are the hive's word.
+    """
 
     id: int
     sender: str
@@ -46,8 +67,13 @@ class Message:
     deliveries: int
     thread: int | None = None
     in_reply_to: int | None = None
-    acked_at: datetime | None = None
+    priority: Priority = Priority.NORMAL
+    expires_at: datetime | None = None
+    broadcast: int | None = None
+    settled_at: datetime | None = None
     note: str | None = None
+    question: int | None = None
+    answer_to: int | None = None
 
     @property
     def redelivered(self) -> bool:
@@ -76,6 +102,12 @@ def parse_body(body: str) -> str:
     return body
 
 
+def check_ttl(ttl_s: float | None) -> None:
+    """Raises InvalidInputError for a lifetime out of range."""
+    if ttl_s is not None and not 1 <= ttl_s <= TTL_LIMIT_S:
+        raise InvalidInputError(f"ttl_seconds is from 1 to {TTL_LIMIT_S}", "leave it out: then it waits for ever")
+
+
 _ENVELOPE_TAG = re.compile(r"<(?=\s*/?\s*message\b)", re.IGNORECASE)
 
 
@@ -93,6 +125,12 @@ def render_envelope(message: Message) -> str:
         fields.append(f'thread="{message.thread}"')
     if message.in_reply_to is not None:
         fields.append(f'in_reply_to="{message.in_reply_to}"')
+    if message.question is not None:
+        fields.append(f'question="{message.question}"')
+    if message.answer_to is not None:
+        fields.append(f'answer_to="{message.answer_to}"')
+    if message.broadcast is not None:
+        fields.append('to="*"')
     if message.redelivered:
         fields.append('redelivered="true"')
     body = _ENVELOPE_TAG.sub("&lt;", message.body)

@@ -40,6 +40,11 @@ class Roots:
         return self.data / "telemetry.sqlite"
 
     @property
+    def message_index(self) -> Path:
+        """Which messages contain a word; derived, and made anew if it is gone."""
+        return self.data / "search.sqlite"
+
+    @property
     def lock(self) -> Path:
         """Held by the one daemon that works on this data folder."""
         return self.data / "hive.lock"
@@ -53,6 +58,21 @@ class Roots:
     def prices(self) -> Path:
         """What models cost, if the operator says so; read again when it changes."""
         return self.data / "prices.toml"
+
+    @property
+    def vapid_key(self) -> Path:
+        """By what browsers know that a push is the hive's: a private key, made at the first start, mode 0600."""
+        return self.data / "vapid.pem"
+
+    @property
+    def notify_urls(self) -> Path:
+        """Where notifiers send to, one apprise URL a line, mode 0600, if the operator wants any."""
+        return self.data / "notify.urls"
+
+    @property
+    def receipts_folder(self) -> Path:
+        """What the senders of notifications leave for a daemon that did not live to hear of it."""
+        return self.run / "receipts"
 
     @property
     def hive_socket(self) -> Path:

@@ -1,16 +1,19 @@
-"""Questions an agent asks the operator, and the ways they end."""
+"""Questions an agent asks the operator or another agent, and the ways they end."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from hyperhive.core.errors import InvalidInputError
+from hyperhive.core.names import OPERATOR
 
 QUESTION_LIMIT_CHARS = 4_000
 OPTIONS_LIMIT = 12
 OPTION_LIMIT_CHARS = 200
 TTL_DEFAULT_S = 24 * 3600
 TTL_LIMIT_S = 30 * 24 * 3600
+# Of an answer in an agent's own words.
+ANSWER_LIMIT_CHARS = 16_000
 
 
 # What a permission question offers, in the words that the operator reads, and what each comes to on the agent link.
@@ -44,7 +47,10 @@ class QuestionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question. Free text is always possible beside `options`; `multi` allows several of them."""
+    """One question of `agent` to `asked`, the operator or another agent.
+
+    Free text is always possible beside `options`; `multi` allows several of them.
+    """
 
     id: int
     kind: QuestionKind
@@ -57,6 +63,7 @@ class Question:
     expires_at: datetime
     answer: str | None = None
     resolved_at: datetime | None = None
+    asked: str = OPERATOR
 
 
 def check_question(question: str, options: tuple[str, ...], ttl_s: float) -> None:
@@ -67,5 +74,7 @@ def check_question(question: str, options: tuple[str, ...], ttl_s: float) -> Non
         raise InvalidInputError(f"a question has at most {OPTIONS_LIMIT} options", "offer fewer options")
     if any(not option.strip() or len(option) > OPTION_LIMIT_CHARS for option in options):
         raise InvalidInputError(f"an option has 1 to {OPTION_LIMIT_CHARS} characters", "shorten the options")
+    if len(set(options)) < len(options):
+        raise InvalidInputError("two options are the same", "offer each once")
     if not 1 <= ttl_s <= TTL_LIMIT_S:
         raise InvalidInputError(f"ttl_seconds is from 1 to {TTL_LIMIT_S}", "leave it out for one day")

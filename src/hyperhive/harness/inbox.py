@@ -146,4 +146,8 @@ def _parse_message(wire: Any) -> Message:
         deliveries=int(wire["deliveries"]),
         thread=wire["thread"],
         in_reply_to=wire["in_reply_to"],
+        # Only that it is one is told: of the others it is nobody's business.
+        broadcast=int(wire["id"]) if wire["broadcast"] else None,
+        question=wire.get("question"),
+        answer_to=wire.get("answer_to"),
     )

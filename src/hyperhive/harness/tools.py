@@ -18,7 +18,7 @@ from hyperhive.wire.tools import TOOLS, Tool
 # How long a tool waits for the daemon beyond what it was asked to wait: a restart of the daemon takes seconds.
 _DEADLINE_S = 60.0
 _PROPOSALS = frozenset({agent_link.REQUEST_APPLY_COMMIT, agent_link.REQUEST_SPAWN_COMMIT})
-_WITH_KEY = frozenset({agent_link.SEND, agent_link.ASK_OPERATOR, agent_link.REMIND_ME}) | _PROPOSALS
+_WITH_KEY = frozenset({agent_link.SEND, agent_link.ASK_OPERATOR, agent_link.ASK, agent_link.REMIND_ME}) | _PROPOSALS
 _TOOLS_BY_NAME = {tool.name: tool for tool in TOOLS}
 # Calls without an answer whose keys are remembered; an agent repeats a failed call soon or not at all.
 _UNANSWERED_LIMIT = 32
@@ -126,11 +126,9 @@ def _render_delivery(messages: list[Message], waiting: int) -> str:
 
 
 def _render_answer(tool: Tool, arguments: dict[str, Any], answer: Any) -> str:
+    if (said := _render_said(tool, arguments, answer)) is not None:
+        return said
     match tool.method, answer:
-        case agent_link.SEND, {"id": int(message_id)}:
-            return f"message {message_id} to {arguments['to']} is sent"
-        case agent_link.ASK_OPERATOR, {"id": int(question_id)}:
-            return f"question {question_id} is asked; the answer arrives as a message from 'operator'"
         case agent_link.REMIND_ME, {"id": int(reminder_id), "due_at": str(due_at)}:
             return f"reminder {reminder_id} is set: its note arrives as a message from 'system' at {due_at}"
         case agent_link.CANCEL_REMINDER, _:
@@ -149,6 +147,25 @@ def _render_answer(tool: Tool, arguments: dict[str, Any], answer: Any) -> str:
             return "done"
         case _:
             return json.dumps(answer, ensure_ascii=False, indent=1)
+
+
+def _render_said(tool: Tool, arguments: dict[str, Any], answer: Any) -> str | None:
+    """What comes of messages and questions."""
+    match tool.method, answer:
+        case agent_link.SEND, {"id": int(message_id), "ids": [*ids]}:
+            return f"message {message_id} is sent to {len(ids)} agents"
+        case agent_link.SEND, {"id": int(message_id)}:
+            return f"message {message_id} to {arguments['to']} is sent"
+        case agent_link.ASK_OPERATOR, {"id": int(question_id)}:
+            return f"question {question_id} is asked; the answer arrives as a message from 'operator'"
+        case agent_link.ASK, {"id": int(question_id)}:
+            return f"question {question_id} is asked; the answer arrives as a message from {arguments['to']!r}"
+        case agent_link.ANSWER, _:
+            return f"question {arguments['id']} is answered"
+        case agent_link.CANCEL_QUESTION, _:
+            return f"question {arguments['id']} is cancelled"
+        case _:
+            return None
 
 
 def _render_proposal(tool: Tool, name: str, proposal: Proposal, answer: Any) -> str:

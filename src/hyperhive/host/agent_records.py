@@ -8,7 +8,7 @@ from hyperhive.host.hibernation_records import mark_woken
 from hyperhive.host.kick import NEEDED, Start, queue_kick
 from hyperhive.host.notices import notify_manager
 from hyperhive.host.park_records import forget_parks
-from hyperhive.host.questions import cancel_notes_questions, cancel_permissions
+from hyperhive.host.questions import cancel_between, cancel_notes_questions, cancel_permissions
 from hyperhive.host.store.rows import AgentRecord, to_agent
 from hyperhive.host.store.store import Transaction, View
 
@@ -56,6 +56,7 @@ def mark_destroyed(tx: Transaction, name: str) -> None:
     fail_pending(tx, name, f"{name} was destroyed")
     cancel_permissions(tx, name)
     cancel_notes_questions(tx, name)
+    cancel_between(tx, name, f"{name} was destroyed")
     forget_parks(tx, name)
     tx.emit(EventName.AGENT_DESTROYED, name, {})
     if name != MANAGER:

@@ -23,7 +23,11 @@ from hyperhive.host.api.services import Services
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.drivers.registry import make_driver
+from hyperhive.host.notify_settings import load_notifying
 from hyperhive.host.parts import Work, build_parts
+from hyperhive.host.protection import plan_rates
+from hyperhive.host.push.pushes import PushSettings
+from hyperhive.host.push.vapid import parse_contact
 from hyperhive.host.rehearsal import run_stand_in
 from hyperhive.host.review import Reviews
 from hyperhive.host.sessions import Sessions
@@ -79,11 +83,18 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     harness = HarnessSettings(kind, settings.warm_s, settings.claude, ca_file, settings.hibernate_s)
     broken = asyncio.Event()
     places = parse_egress_map(settings.egress_map)
-    parts = build_parts(roots, driver, harness, upstream, credential, stack, broken.set, places)
+    push = PushSettings(parse_contact(settings.push_contact), settings.push_private)
+    notifying = load_notifying(settings, roots)
+    rates = plan_rates(settings.messages_per_minute, settings.messages_per_minute_pair)
+    days = settings.message_retention_days
+    parts = build_parts(
+        roots, driver, harness, upstream, credential, stack, broken.set, places, push, notifying, rates, days
+    )
     await parts.prepare()
 
     listener = await _bind_dashboard(settings.port)
     port = listener.getsockname()[1]
+    parts.notifier.serve_links(str(settings.public_url or f"http://127.0.0.1:{port}"))
     shutdown = asyncio.Event()
     services = Services(
         hive=Hive(
@@ -103,6 +114,8 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         store=parts.store,
         feed=parts.feed,
         broker=parts.broker,
+        protection=parts.protection,
+        message_views=parts.message_views,
         questions=parts.questions,
         approvals=parts.approvals,
         reviews=Reviews(parts.store, parts.configs),
@@ -112,6 +125,9 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         drafts=parts.drafts,
         kept=parts.kept,
         notes=parts.notes,
+        needs=parts.needs,
+        notifier=parts.notifier,
+        pushes=parts.pushes,
         transcripts=parts.transcripts,
         stats=parts.stats,
         egress=parts.egress.log,

@@ -17,11 +17,11 @@ from hyperhive.core.paths import Roots
 from hyperhive.host import folders
 from hyperhive.host.agent_records import get_agent, save_config_error, save_deployed
 from hyperhive.host.approval_records import list_open, resolve
-from hyperhive.host.broker import bury_messages
 from hyperhive.host.configs.configs import Configs, Version
 from hyperhive.host.configs.meaning import plan_effect, plan_meaning
 from hyperhive.host.containers import HaltedError
 from hyperhive.host.kept import ORPHANED
+from hyperhive.host.leases import bury_messages
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.schedule_records import forget_schedule
 from hyperhive.host.store.rows import AgentRecord, to_agent, to_approval

@@ -1,88 +1,79 @@
 """The broker: messages are durable before `send` returns, leased to one turn at a time, and acked or given back.
 
-At least once: a message is handed out again until the turn that got it ended well. Nothing acked comes again.
-Order holds for each sender and recipient, since messages are leased by their ids and keep them when requeued.
+At least once: a message is handed out again until the turn that got it ended well. Nothing acked comes again. Order
+holds for each sender, recipient and priority, since messages are leased by their ids and keep them when requeued.
+
+Sends and acks of all agents share their statements and their commits (`Lane`), and a message to one who waits is leased
+by the transaction that stores it. Whether somebody may be handed something without a look into the store is known by
+`Waiting`; where it is not, the store is asked.
 """
 
 import asyncio
-from collections import defaultdict
+import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 
-from hyperhive.core.errors import InvalidInputError, NotFoundError, RefusedError
+from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, RefusedError
 from hyperhive.core.events import Event, EventName
-from hyperhive.core.messages import DELIVERY_ATTEMPTS, RECV_LIMIT_BYTES, Message, MessageState, parse_body
+from hyperhive.core.messages import EVERYBODY, Message, MessageState, Priority, check_ttl, parse_body
 from hyperhive.core.names import OPERATOR, parse_recipient
-from hyperhive.core.parking import Park, decide_park
 from hyperhive.core.policy import Policy, Verdict, decide_recipient
-from hyperhive.host.present import show_message
-from hyperhive.host.store.rows import to_message, to_park
-from hyperhive.host.store.store import Store, Transaction, View
+from hyperhive.host.leases import (
+    count_queued,
+    expire_messages,
+    give_back,
+    is_held,
+    lease_messages,
+    release_leases,
+    tell_state,
+)
+from hyperhive.host.message_records import get_message
+from hyperhive.host.recent_keys import RecentKeys
+from hyperhive.host.sends import Sending, store_sends
+from hyperhive.host.store.rows import to_message
+from hyperhive.host.store.store import Store, Transaction
+from hyperhive.host.waiting import Waiter, Waiting
+from hyperhive.system.clock import now, to_millis
 
 _WAKING = frozenset(
     {EventName.MESSAGE_SENT, EventName.MESSAGE_REQUEUED, EventName.AGENT_RESUMED, EventName.AGENT_WOKEN}
 )
-# A wake is only a hint: whoever waits looks again after this long all the same.
-RECHECK_S = 20.0
+# A wake is only a hint: for whoever waits the store is asked again after this long all the same.
+RECHECK_S = 60.0
 REFUSED_EVERY_S = 10.0
+# What expires sooner than this may last as long.
+EXPIRY_CHECK_S = 1.0
+EXPIRY_WAIT_S = 60.0
+_GONE = "the harness that held it is gone"
 
 
-def queue_message(
-    tx: Transaction,
-    sender: str,
-    recipient: str,
-    body: str,
-    *,
-    in_reply_to: int | None = None,
-    idempotency_key: str | None = None,
-) -> Message:
-    """Puts a message into the queue as part of a larger change. A key the sender used before gives that message.
+@dataclass(slots=True)
+class Acking:
+    """Messages that a harness has handled. `done` is called with how many of them were its own, or what went wrong."""
 
-    Raises NotFoundError if the recipient or the message that it replies to does not exist.
-    """
-    if idempotency_key is not None:
-        row = tx.find("find_message_by_key", sender=sender, key=idempotency_key)
-        if row is not None:
-            return to_message(row)
-    _check_recipient(tx, recipient)
-    row = tx.get(
-        "insert_message",
-        sender=sender,
-        recipient=recipient,
-        body=body,
-        at=tx.at_ms,
-        thread=_find_thread(tx, sender, in_reply_to),
-        in_reply_to=in_reply_to,
-        key=idempotency_key,
-    )
-    message = to_message(row)
-    # The body is stored once, in its own table: the event only names it.
-    tx.emit(
-        EventName.MESSAGE_SENT,
-        recipient,
-        {"id": message.id},
-        live={"message": show_message(message).model_dump(mode="json")},
-    )
-    return message
+    recipient: str
+    generation: int
+    ids: Sequence[int]
+    done: Callable[[int | Exception], None]
+    acked: int = 0
 
 
-def _check_recipient(tx: Transaction, recipient: str) -> None:
-    if recipient == OPERATOR:
-        return
-    row = tx.find("get_agent", name=recipient)
-    if row is None or row["destroyed_at"] is not None:
-        raise NotFoundError(f"there is no agent {recipient!r}", "the manager's list_agents or `hive ps` names them")
+class _FutureWaiter(Waiter):
+    """Of a caller with a task of its own."""
 
+    __slots__ = ("future",)
 
-def _find_thread(tx: Transaction, sender: str, in_reply_to: int | None) -> int | None:
-    """The thread of a reply: that of the message it answers, which must have been to or from the sender."""
-    if in_reply_to is None:
-        return None
-    row = tx.find("get_message", id=in_reply_to)
-    if row is None or sender not in (row["recipient"], row["sender"]):
-        raise NotFoundError(
-            f"there is no message {in_reply_to} to or from {sender}", "leave in_reply_to out, or use an envelope's id"
-        )
-    return row["thread"] or row["id"]
+    def __init__(self, recipient: str, generation: int, max_messages: int) -> None:
+        super().__init__(recipient, generation, max_messages)
+        self.future: asyncio.Future[tuple[list[Message], int]] = asyncio.get_running_loop().create_future()
+
+    def deliver(self, messages: list[Message], waiting: int) -> None:
+        if not self.future.done():
+            self.future.set_result((messages, waiting))
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class Broker:
@@ -92,29 +83,41 @@ class Broker:
         self,
         store: Store,
         get_policy: Callable[[str], Awaitable[Policy]],
-        find_park: Callable[[str], Park | None],
+        find_policy: Callable[[str], Policy | None] = lambda _: None,
+        check_rate: Callable[[str, str], None] = lambda sender, recipient: None,
     ) -> None:
         """`get_policy` gives the applied policy of an agent, or raises a HiveError: then it may not send.
 
-        `find_park` tells what keeps an agent from its messages, from memory.
+        `find_policy` gives the same if it is in memory. `check_rate` is told the sender and recipient of each message,
+        and raises a HiveError if it is one too many.
         """
         self._store = store
         self._get_policy = get_policy
-        self._find_park = find_park
-        self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._find_policy = find_policy
+        self._check_rate = check_rate
+        self._waiting = Waiting()
+        self._keys = RecentKeys()
         self._refused_at_s: dict[str, float] = {}
+        self._expiring = asyncio.Event()
+        self._sends = store.open_lane(lambda tx, items: store_sends(tx, items, self._waiting), self._sent)
+        self._acks = store.open_lane(_store_acks, _acked)
+        self._looks = store.open_lane(self._look, self._looked)
+        store.watch(self._waiting.on_change)
+
+    async def load(self) -> None:
+        """At the daemon's start, before any harness connects: which keys were used of late."""
+        self._keys.load(await self._store.read(self._keys.list_recent))
 
     def on_event(self, event: Event) -> None:
-        """Wakes whoever may get messages now; called by the feed after each commit."""
-        if event.name is EventName.AGENT_RESUMED and event.agent is None:
-            self._wake(*self._waiters)
-        elif event.name in _WAKING and event.agent is not None:
-            self._wake(event.agent)
+        """Has the store asked for whoever may get messages now; called by the feed after each commit."""
+        if event.name not in _WAKING:
+            return
+        if event.agent is None:
+            self._ask_for(*self._waiting.list_recipients())
+        elif not self._waiting.is_clear(event.agent):
+            self._ask_for(event.agent)
 
-    def _wake(self, *recipients: str) -> None:
-        for recipient in recipients:
-            for waiter in self._waiters.get(recipient, ()):
-                waiter.set()
+    # -- sending -------------------------------------------------------------------------------------------
 
     async def send(
         self,
@@ -124,29 +127,73 @@ class Broker:
         *,
         in_reply_to: int | None = None,
         idempotency_key: str | None = None,
+        priority: Priority = Priority.NORMAL,
+        ttl_s: float | None = None,
     ) -> Message:
         """Queues a message and returns it once it is durable.
 
-        Raises InvalidInputError or TooLargeError for what cannot be sent, NotFoundError for an unknown recipient,
-        RefusedError for one that the sender's config does not allow, StorageError if the disk refused: then nothing
-        was queued.
+        Whoever has not been handed it after `ttl_s` never is. Raises InvalidInputError or TooLargeError for what
+        cannot be sent, NotFoundError for an unknown recipient, RefusedError for one that the sender's config does not
+        allow, TooManyError for what is sent too fast, StorageError if the disk refused: then nothing was queued.
         """
-        parse_recipient(recipient)
-        parse_body(body)
-        if sender == recipient:
-            raise InvalidInputError("you cannot send to yourself", "write what matters to your notes instead")
-        await self._check_allowed(sender, recipient)
-        return await self._store.write(
-            lambda tx: queue_message(
-                tx, sender, recipient, body, in_reply_to=in_reply_to, idempotency_key=idempotency_key
-            )
-        )
+        sending = Sending(sender, recipient, body, in_reply_to, idempotency_key, priority, ttl_s)
+        [message_id] = await self.send_checked(sending)
+        return await self._store.read(lambda view: get_message(view, message_id))
 
-    async def _check_allowed(self, sender: str, recipient: str) -> None:
-        """Raises RefusedError, and records it, unless the sender's applied config lets it write to `recipient`."""
-        if sender == OPERATOR:
+    async def send_all(
+        self,
+        sender: str,
+        body: str,
+        *,
+        idempotency_key: str | None = None,
+        priority: Priority = Priority.NORMAL,
+        ttl_s: float | None = None,
+    ) -> list[Message]:
+        """Queues a message to each agent that the sender may write to. Raises like `send`."""
+        sending = Sending(sender, EVERYBODY, body, None, idempotency_key, priority, ttl_s)
+        ids = await self.send_checked(sending)
+        return await self._store.read(lambda view: [get_message(view, message_id) for message_id in ids])
+
+    async def send_checked(self, sending: Sending) -> list[int]:
+        """Checks and queues what is sent and returns the ids, one for each recipient. Raises like `send`."""
+        _check(sending)
+        if sending.sender != OPERATOR:
+            await self._check_allowed(sending, await self._get_policy(sending.sender))
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+
+        def settle(done: Sending) -> None:
+            if future.done():
+                return
+            if done.error is not None:
+                future.set_exception(done.error)
+            else:
+                future.set_result(done.ids)
+
+        sending.done.append(settle)
+        self._put(sending)
+        return await future
+
+    def send_soon(self, sending: Sending) -> bool:
+        """The same for an agent whose policy is in memory, without a task: `sending.done` are called.
+
+        False: nothing was done, `send_checked` is to be used. Raises InvalidInputError or TooLargeError.
+        """
+        _check(sending)
+        policy = self._find_policy(sending.sender)
+        if policy is None or sending.recipient == EVERYBODY:
+            return False
+        if policy.allowed_recipients and _decide(policy, sending) is not Verdict.ALLOW:
+            return False
+        self._put(sending)
+        return True
+
+    async def _check_allowed(self, sending: Sending, policy: Policy) -> None:
+        """Raises RefusedError, and records it, unless the sender's applied config lets it write to the recipient."""
+        sender, recipient = sending.sender, sending.recipient
+        if recipient == EVERYBODY:
+            sending.allows = lambda name: decide_recipient(policy, sender, name).verdict is Verdict.ALLOW
             return
-        decision = decide_recipient(await self._get_policy(sender), sender, recipient)
+        decision = decide_recipient(policy, sender, recipient)
         if decision.verdict is not Verdict.ALLOW:
             await self._record_refusal(sender, recipient, decision.rule)
             raise RefusedError(decision.reason, "the manager can propose a change of your config")
@@ -160,67 +207,132 @@ class Broker:
         body = {"recipient": recipient, "rule": rule}
         await self._store.write(lambda tx: tx.emit(EventName.MESSAGE_REFUSED, sender, body))
 
+    def _put(self, sending: Sending) -> None:
+        if sending.key is not None and sending.sender != OPERATOR and self._keys.join(sending):
+            return
+        try:
+            self._check_rate(sending.sender, sending.recipient)
+            self._sends.put(sending)
+        except HiveError as error:
+            sending.error = error
+            self._keys.settle(sending)
+            raise
+        if sending.ttl_s is not None:
+            self._expiring.set()
+
+    def _sent(self, sendings: Sequence[Sending], outcome: Exception | None) -> None:
+        """After the commit, or instead of it. Who waits for what was queued is woken by its event."""
+        handed: dict[Waiter, list[Message]] = {}
+        for sending in sendings:
+            for waiter, message in sending.handed:
+                handed.setdefault(waiter, []).append(message)
+            if isinstance(outcome, Exception):
+                sending.error = _to_hive_error(outcome)
+            self._keys.settle(sending)
+            for done in sending.done:
+                done(sending)
+        for waiter, messages in handed.items():
+            if isinstance(outcome, Exception):
+                # It was taken for what is not there: it waits on.
+                self._looks.put(waiter)
+            else:
+                waiter.answer(messages, 0)
+
+    # -- receiving -----------------------------------------------------------------------------------------
+
     async def recv(
         self, recipient: str, generation: int, max_messages: int, wait_s: float
     ) -> tuple[list[Message], int]:
         """Leases up to `max_messages` to the harness of that generation, waiting up to `wait_s` for the first.
 
-        Returns them, oldest first, and how many more are queued. Both empty and 0 after a wait in vain, and whatever
-        is queued while the recipient is parked, or its container is being stopped to hibernate.
+        Returns them, the most urgent and then the oldest first, and how many more are queued. Both empty and 0 after a
+        wait in vain, and whatever is queued while the recipient is parked, or its container is being stopped to
+        hibernate. Raises StorageError.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
-        waiter = asyncio.Event()
-        self._waiters[recipient].add(waiter)
+        waiter = _FutureWaiter(recipient, generation, max_messages)
+        self.recv_soon(waiter, wait_s)
         try:
-            while True:
-                waiter.clear()
-                messages, waiting = await self._lease(recipient, generation, max_messages)
-                left_s = deadline - loop.time()
-                if messages or left_s <= 0:
-                    return messages, waiting
-                try:
-                    async with asyncio.timeout(min(left_s, RECHECK_S)):
-                        await waiter.wait()
-                except TimeoutError:
-                    continue
+            return await waiter.future
         finally:
-            self._waiters[recipient].discard(waiter)
+            waiter.leave()
 
-    async def _lease(self, recipient: str, generation: int, max_messages: int) -> tuple[list[Message], int]:
-        # Looking first keeps a wait in vain from writing.
-        if self._find_park(recipient) or not await self._store.read(lambda view: count_queued(view, recipient)):
-            return [], 0
+    def recv_soon(self, waiter: Waiter, wait_s: float) -> None:
+        """The same without a task: the waiter is answered."""
+        waiter.deadline_s = asyncio.get_running_loop().time() + wait_s
+        if self._waiting.is_clear(waiter.recipient):
+            self._wait_on(waiter)
+        elif waiter.take():
+            self._looks.put(waiter)
 
-        def lease(tx: Transaction) -> tuple[list[Message], int]:
-            if _is_held(tx, recipient):
-                return [], 0
-            rows = tx.list(
-                "lease_messages",
-                recipient=recipient,
-                generation=generation,
-                max=max_messages,
-                bytes=RECV_LIMIT_BYTES,
-            )
-            messages = sorted((to_message(row) for row in rows), key=lambda message: message.id)
-            _emit_state(tx, EventName.MESSAGE_LEASED, recipient, messages)
-            return messages, count_queued(tx, recipient)
+    def leave_all(self, recipient: str) -> None:
+        """Answers all who wait for messages to `recipient`, with none: another harness takes their place."""
+        for waiter in self._waiting.take_all(recipient):
+            waiter.answer([], 0)
 
-        return await self._store.write(lease)
+    def _wait_on(self, waiter: Waiter) -> None:
+        """Puts one in line that nobody has taken, or answers it if its time is over."""
+        loop = asyncio.get_running_loop()
+        left_s = waiter.deadline_s - loop.time()
+        if left_s <= 0:
+            if waiter.take():
+                waiter.answer([], 0)
+            return
+        waiter.timer = loop.call_later(min(left_s, RECHECK_S), self._recheck, waiter)
+        self._waiting.add(waiter)
+
+    def _recheck(self, waiter: Waiter) -> None:
+        if waiter.take():
+            self._looks.put(waiter)
+
+    def _ask_for(self, *recipients: str) -> None:
+        for recipient in recipients:
+            for waiter in self._waiting.take_all(recipient):
+                self._looks.put(waiter)
+
+    def _look(self, tx: Transaction, waiters: Sequence[Waiter]) -> None:
+        """Leases to each what is queued for it; on the writer's thread."""
+        for waiter in waiters:
+            waiter.found = ([], 0)
+            if is_held(tx, waiter.recipient):
+                continue
+            messages = lease_messages(tx, waiter.recipient, waiter.generation, waiter.max_messages)
+            queued = count_queued(tx, waiter.recipient)
+            if not queued:
+                self._waiting.note_clear(waiter.recipient)
+            waiter.found = (messages, queued)
+
+    def _looked(self, waiters: Sequence[Waiter], outcome: Exception | None) -> None:
+        for waiter in waiters:
+            waiter.stop_timer()
+            messages, queued = waiter.found
+            if outcome is not None:
+                waiter.fail(outcome)
+            elif messages:
+                waiter.answer(messages, queued)
+            elif not waiter.is_gone:
+                waiter.let_go()
+                self._wait_on(waiter)
+
+    # -- settling ------------------------------------------------------------------------------------------
 
     async def ack(self, recipient: str, generation: int, ids: Sequence[int]) -> int:
         """Settles leased messages for good; returns how many were. Others are ignored: acking twice is harmless."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        def settle(tx: Transaction) -> int:
-            acked = [
-                to_message(row)
-                for id_ in ids
-                for row in tx.list("ack_message", id=id_, recipient=recipient, generation=generation, at=tx.at_ms)
-            ]
-            _emit_state(tx, EventName.MESSAGE_ACKED, recipient, acked)
-            return len(acked)
+        def done(outcome: int | Exception) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
-        return await self._store.write(settle)
+        self.ack_soon(Acking(recipient, generation, ids, done))
+        return await future
+
+    def ack_soon(self, acking: Acking) -> None:
+        """The same without a task: `acking.done` is called."""
+        self._acks.put(acking)
 
     async def mark_read(self, message_id: int) -> None:
         """Settles a message to the operator. Raises NotFoundError if there is none of that id."""
@@ -229,32 +341,14 @@ class Broker:
             row = tx.find("get_message", id=message_id)
             if row is None or row["recipient"] != OPERATOR:
                 raise NotFoundError(f"there is no message {message_id} to the operator", "see `hive inbox`")
-            read = [to_message(row) for row in tx.list("read_message", id=message_id, at=tx.at_ms)]
-            _emit_state(tx, EventName.MESSAGE_ACKED, OPERATOR, read)
+            if tx.list("read_message", id=message_id, at=tx.at_ms):
+                tell_state(tx, EventName.MESSAGE_ACKED, OPERATOR, [message_id], MessageState.ACKED)
 
         await self._store.write(settle)
 
     async def requeue(self, recipient: str, generation: int, ids: Sequence[int], reason: str, failed: bool) -> int:
         """Gives leased messages back and returns how many. `failed` counts against DELIVERY_ATTEMPTS, then dead."""
-
-        def give_back(tx: Transaction) -> int:
-            messages = [
-                to_message(row)
-                for id_ in ids
-                for row in tx.list(
-                    "requeue_message",
-                    id=id_,
-                    recipient=recipient,
-                    generation=generation,
-                    reason=reason,
-                    failed=int(failed),
-                    attempts=DELIVERY_ATTEMPTS,
-                )
-            ]
-            _emit_given_back(tx, recipient, messages)
-            return len(messages)
-
-        return await self._store.write(give_back)
+        return await self._store.write(lambda tx: give_back(tx, recipient, generation, ids, reason, failed))
 
     async def reclaim(self, recipient: str, generation: int, holding: Collection[int]) -> None:
         """Settles who holds what when a harness connects: it keeps what it holds, all else is queued again.
@@ -264,21 +358,59 @@ class Broker:
         """
 
         def sort_out(tx: Transaction) -> None:
-            released: list[Message] = []
-            for row in tx.list("list_leased", recipient=recipient):
-                if row["id"] in holding and row["generation"] == generation:
-                    continue
-                rows = tx.list(
-                    "release_lease",
-                    id=row["id"],
-                    reason="the harness that held it is gone",
-                    failed=int(row["generation"] != generation),
-                    attempts=DELIVERY_ATTEMPTS,
-                )
-                released += [to_message(released_row) for released_row in rows]
-            _emit_given_back(tx, recipient, released)
+            leased = tx.list("list_leased", recipient=recipient)
+            for is_own in (True, False):
+                ids = [
+                    row["id"]
+                    for row in leased
+                    if (row["generation"] == generation) is is_own and not (is_own and row["id"] in holding)
+                ]
+                release_leases(tx, recipient, ids, _GONE, failed=not is_own)
 
         await self._store.write(sort_out)
+
+    async def requeue_dead(self, message_id: int) -> Message:
+        """Queues a dead message again, with all its attempts before it. Raises NotFoundError if it is not dead."""
+
+        def revive(tx: Transaction) -> Message:
+            if not tx.list("requeue_dead", id=message_id, reason="queued again by the operator"):
+                raise NotFoundError(f"there is no dead message {message_id}", "`hive needs` shows those that are")
+            message = get_message(tx, message_id)
+            tell_state(
+                tx, EventName.MESSAGE_REQUEUED, message.recipient, [message_id], MessageState.QUEUED, message.note
+            )
+            return message
+
+        return await self._store.write(revive)
+
+    async def expire_forever(self) -> None:
+        """Ends what was not handed out in its time, for as long as the daemon runs."""
+        while True:
+            self._expiring.clear()
+            row = await self._store.read(lambda view: view.get("next_expiry"))
+            left_s = EXPIRY_WAIT_S if row["at"] is None else (row["at"] - to_millis(now())) / 1000
+            if left_s <= 0:
+                await self._store.write(expire_messages)
+                continue
+            try:
+                async with asyncio.timeout(min(max(left_s, EXPIRY_CHECK_S), EXPIRY_WAIT_S)):
+                    await self._expiring.wait()
+                # What was sent is on its way to the disk.
+                await asyncio.sleep(EXPIRY_CHECK_S)
+            except TimeoutError:
+                pass
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    async def list_receipts(self, sender: str, message_id: int) -> list[Message]:
+        """What became of a message of the sender's, or of all of a broadcast by the id of its first.
+
+        Raises NotFoundError if the sender sent no message of that id.
+        """
+        rows = await self._store.read(lambda view: view.list("list_receipts", sender=sender, id=message_id))
+        if not rows:
+            raise NotFoundError(f"you sent no message {message_id}", "use the id that send returned")
+        return [to_message(row) for row in rows]
 
     async def list_messages(self, agent: str | None, before: int, limit: int) -> list[Message]:
         """The newest messages with an id below `before`, newest first; of one agent or of all."""
@@ -291,34 +423,38 @@ class Broker:
         return [to_message(row) for row in rows]
 
 
-def _is_held(tx: Transaction, recipient: str) -> bool:
-    """Whether nothing may be handed out now: parked, though nobody may have been told of it yet, or hibernating."""
-    row = tx.find("get_agent", name=recipient)
-    # Its harness is about to end; what it got now would be lost with it until the next one asks.
-    if row is not None and row["hibernated"]:
-        return True
-    return decide_park(map(to_park, tx.list("list_parks_over", agent=recipient)), tx.at) is not None
+def _check(sending: Sending) -> None:
+    if sending.recipient != EVERYBODY:
+        parse_recipient(sending.recipient)
+    parse_body(sending.body)
+    check_ttl(sending.ttl_s)
+    if sending.sender == sending.recipient:
+        raise InvalidInputError("you cannot send to yourself", "write what matters to your notes instead")
+    if sending.recipient == EVERYBODY and sending.in_reply_to is not None:
+        raise InvalidInputError("a reply goes to one recipient", "leave in_reply_to out, or name whom to send to")
 
 
-def count_queued(view: View, recipient: str) -> int:
-    return int(view.get("count_queued", recipient=recipient)["waiting"])
+def _decide(policy: Policy, sending: Sending) -> Verdict:
+    return decide_recipient(policy, sending.sender, sending.recipient).verdict
 
 
-def bury_messages(tx: Transaction, recipient: str, reason: str) -> None:
-    """Makes dead what waits for a recipient that is gone for good, as part of a larger change."""
-    dead = [to_message(row) for row in tx.list("bury_messages", recipient=recipient, reason=reason)]
-    _emit_state(tx, EventName.MESSAGE_DEAD, recipient, dead)
+def _to_hive_error(error: Exception) -> HiveError:
+    return error if isinstance(error, HiveError) else HiveError(f"the message could not be stored: {error}")
 
 
-def _emit_given_back(tx: Transaction, recipient: str, messages: Sequence[Message]) -> None:
-    dead = [message for message in messages if message.state is MessageState.DEAD]
-    queued = [message for message in messages if message.state is MessageState.QUEUED]
-    _emit_state(tx, EventName.MESSAGE_DEAD, recipient, dead)
-    _emit_state(tx, EventName.MESSAGE_REQUEUED, recipient, queued)
+def _store_acks(tx: Transaction, ackings: Sequence[Acking]) -> None:
+    rows = [[id_, acking.recipient, acking.generation] for acking in ackings for id_ in acking.ids]
+    found = tx.get("find_leased", rows=json.dumps(rows))["ids"]
+    held: set[int] = set(json.loads(found))
+    tx.list("ack_messages", ids=found, at=tx.at_ms)
+    for acking in ackings:
+        # Of two that ack the same message one did.
+        ids = [id_ for id_ in dict.fromkeys(acking.ids) if id_ in held]
+        held.difference_update(ids)
+        acking.acked = len(ids)
+        tell_state(tx, EventName.MESSAGE_ACKED, acking.recipient, ids, MessageState.ACKED)
 
 
-def _emit_state(tx: Transaction, name: EventName, recipient: str, messages: Sequence[Message]) -> None:
-    if messages:
-        first = messages[0]
-        body = {"ids": [message.id for message in messages], "state": first.state.value, "note": first.note}
-        tx.emit(name, recipient, body)
+def _acked(ackings: Sequence[Acking], outcome: Exception | None) -> None:
+    for acking in ackings:
+        acking.done(acking.acked if outcome is None else outcome)

@@ -81,7 +81,7 @@ class Dialer:
         except BaseException:
             each.release()
             raise
-        answer = _run_in_thread(lambda: self._look_up_now(name))
+        answer = run_in_thread(lambda: self._look_up_now(name))
 
         def give_back(answer: asyncio.Future[list[str]]) -> None:
             # When the thread is done, however long somebody waited for it.
@@ -97,7 +97,7 @@ class Dialer:
             raise NoTunnelError(502, "failed", "lookup", "its name could not be looked up") from error
 
 
-def _run_in_thread(work: Callable[[], list[str]]) -> asyncio.Future[list[str]]:
+def run_in_thread(work: Callable[[], list[str]]) -> asyncio.Future[list[str]]:
     """A thread of its own, which the end of the program does not wait for: a lookup cannot be interrupted."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()

@@ -1,18 +1,22 @@
 """The feed: what was committed, to whoever listens. A slow listener is told to look again, never waited for."""
 
 import asyncio
+import functools
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hyperhive.core.events import Event
+from hyperhive.core.events import TRAFFIC, Event
+from hyperhive.host.present import show_event
 
-# What a listener may be behind before it has to fetch anew: a few seconds of a busy hive.
+# What a listener may be behind before it has to fetch anew: a few seconds of a busy hive, unless it writes long texts.
 BACKLOG_LIMIT = 1000
+BACKLOG_LIMIT_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Item:
     """Something to tell a listener. `kind` is hive, transcript, state or resync; `data` is ready for the wire."""
 
@@ -20,20 +24,29 @@ class Item:
     data: dict[str, Any]
     event_id: int | None = None
 
+    @functools.cached_property
+    def text(self) -> str:
+        """`data` as it is written, made once for all listeners. ASCII: no line end of an agent's ends a line."""
+        return json.dumps(self.data, separators=(",", ":"))
+
 
 class Subscription:
-    """One listener's queue, bounded: over `BACKLOG_LIMIT` it is emptied and says `resync` instead."""
+    """One listener's queue, bounded: over `BACKLOG_LIMIT` or its bytes it is emptied and says `resync` instead."""
 
     def __init__(self, wants: Callable[[Item], bool]) -> None:
         self.wants = wants
         self._items: deque[Item] = deque()
+        self._bytes = 0
         self._arrived = asyncio.Event()
 
     def put(self, item: Item) -> None:
-        if len(self._items) >= BACKLOG_LIMIT:
+        is_over = self._bytes + len(item.text) > BACKLOG_LIMIT_BYTES
+        if self._items and (is_over or len(self._items) >= BACKLOG_LIMIT):
             self._items.clear()
+            self._bytes = 0
             item = Item("resync", {})
         self._items.append(item)
+        self._bytes += len(item.text)
         self._arrived.set()
 
     async def take(self, timeout_s: float) -> list[Item]:
@@ -47,6 +60,7 @@ class Subscription:
         self._arrived.clear()
         items = list(self._items)
         self._items.clear()
+        self._bytes = 0
         return items
 
 
@@ -55,11 +69,22 @@ class Feed:
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[Event], None]] = []
+        self._traffic_listeners: list[Callable[[Event], None]] = []
         self._subscriptions: set[Subscription] = set()
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """`listener` is called with each event, on the event loop, and must return at once."""
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody but the daemon itself listens."""
+        return bool(self._subscriptions)
+
+    def listen(self, listener: Callable[[Event], None], *, traffic: bool = True) -> None:
+        """`listener` is called with each event, on the event loop, and must return at once.
+
+        Without `traffic` it is spared those of messages that come and go (`core.events.TRAFFIC`).
+        """
         self._listeners.append(listener)
+        if traffic:
+            self._traffic_listeners.append(listener)
 
     def subscribe(self, wants: Callable[[Item], bool]) -> Subscription:
         subscription = Subscription(wants)
@@ -71,22 +96,12 @@ class Feed:
 
     def publish_events(self, events: Sequence[Event]) -> None:
         for event in events:
-            for listener in self._listeners:
+            for listener in self._traffic_listeners if event.name in TRAFFIC else self._listeners:
                 listener(event)
-            self.publish(Item("hive", render_event(event), event.id))
+            if self._subscriptions:
+                self.publish(Item("hive", show_event(event), event.id))
 
     def publish(self, item: Item) -> None:
         for subscription in self._subscriptions:
             if subscription.wants(item):
                 subscription.put(item)
-
-
-def render_event(event: Event) -> dict[str, Any]:
-    """An event as the operator's API shows it."""
-    return {
-        "id": event.id,
-        "at": event.at.isoformat(),
-        "name": event.name.value,
-        "agent": event.agent,
-        "body": event.body,
-    }

@@ -7,9 +7,9 @@ waits, and taken away by the start itself.
 from datetime import datetime
 
 from hyperhive.core.events import EventName
-from hyperhive.core.messages import DELIVERY_ATTEMPTS
 from hyperhive.core.parking import decide_park
 from hyperhive.core.questions import QuestionKind
+from hyperhive.host.leases import release_leases
 from hyperhive.host.store.rows import Desired, to_agent, to_park
 from hyperhive.host.store.store import Transaction, View
 
@@ -44,13 +44,8 @@ def mark_woken(tx: Transaction, name: str) -> None:
         return
     tx.emit(EventName.AGENT_WOKEN, name, {})
     # What was handed out while the container was being stopped was never seen: nobody failed at it.
-    given_back = [
-        row["id"]
-        for leased in tx.list("list_leased", recipient=name)
-        for row in tx.list("release_lease", id=leased["id"], reason=_GIVEN_BACK, failed=0, attempts=DELIVERY_ATTEMPTS)
-    ]
-    if given_back:
-        tx.emit(EventName.MESSAGE_REQUEUED, name, {"ids": given_back, "state": "queued", "note": _GIVEN_BACK})
+    leased = [row["id"] for row in tx.list("list_leased", recipient=name)]
+    release_leases(tx, name, leased, _GIVEN_BACK, failed=False)
 
 
 def _is_parked(view: View, name: str, at: datetime) -> bool:

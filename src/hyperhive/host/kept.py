@@ -12,11 +12,11 @@ from hyperhive.core.paths import Roots
 from hyperhive.host import folders
 from hyperhive.host.agent_records import get_any_agent
 from hyperhive.host.approval_records import fail_pending, list_open
-from hyperhive.host.broker import bury_messages
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.drafts import is_draft
+from hyperhive.host.leases import bury_messages
 from hyperhive.host.notices import notify_manager
-from hyperhive.host.questions import cancel_permissions
+from hyperhive.host.questions import cancel_asked_of_operator, cancel_between, cancel_permissions
 from hyperhive.host.roster import Roster
 from hyperhive.host.schedule_records import forget_schedule
 from hyperhive.host.store.rows import AgentRecord, to_agent
@@ -140,8 +140,11 @@ def _forget(tx: Transaction, name: str) -> None:
     _check_destroyed(tx, name, "destroy it first")
     bury_messages(tx, name, f"{name} was purged")
     cancel_permissions(tx, name)
+    cancel_between(tx, name, f"{name} was purged")
+    cancel_asked_of_operator(tx, name)
     fail_pending(tx, name, ORPHANED)
     forget_schedule(tx, name)
     tx.list("forget_tags", agent=name)
+    tx.list("forget_runaways", agent=name)
     tx.list("delete_agent", name=name)
     tx.emit(EventName.AGENT_PURGED, name, {})

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from hyperhive.core.messages import Message, MessageState
 from hyperhive.core.names import SYSTEM
-from hyperhive.host.broker import queue_message
+from hyperhive.host.message_records import queue_message
 from hyperhive.host.store.rows import to_message
 from hyperhive.host.store.store import Transaction, View
 
@@ -84,7 +84,7 @@ def queue_kick(tx: Transaction, name: str, start: Start, delivered: bool) -> Non
         return
     body = render_kick(start)
     if last is not None and last.state is MessageState.QUEUED:
-        tx.list("replace_kick", id=last.id, body=body)
+        tx.list("replace_body", id=last.id, body=body)
     elif last is None or last.state is not MessageState.LEASED:
         # What the container before it had leased comes again by itself.
         queue_message(tx, SYSTEM, name, body, idempotency_key=f"kick/{name}/{tx.at_ms}")

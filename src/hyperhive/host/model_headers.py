@@ -29,8 +29,13 @@ _DROPPED = frozenset(
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
-def plan_request_headers(headers: RawHeaders, credential: Credential | None) -> list[tuple[str, str]]:
+def plan_request_headers(headers: RawHeaders, credential: Credential | None) -> list[tuple[bytes, bytes]]:
     """What goes upstream: end-to-end headers, with the hive's credential, if any, in place of the container's."""
+    # As bytes: the HTTP client would take a text for ASCII and fail at any other.
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in _plan(headers, credential)]
+
+
+def _plan(headers: RawHeaders, credential: Credential | None) -> list[tuple[str, str]]:
     kept = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if not _is_dropped(name)]
     # Compressed answers could not be metered on their way through.
     kept.append(("accept-encoding", "identity"))

@@ -3,7 +3,7 @@
 import json
 
 from hyperhive.core.names import MANAGER, SYSTEM
-from hyperhive.host.broker import queue_message
+from hyperhive.host.message_records import queue_message
 from hyperhive.host.store.store import Transaction
 
 

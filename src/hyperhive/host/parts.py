@@ -7,13 +7,16 @@ from typing import Any
 
 from hyperhive.core.egress import EgressPolicy
 from hyperhive.core.paths import Roots
+from hyperhive.core.policy import Policy
 from hyperhive.core.questions import QuestionKind
+from hyperhive.host.agent_questions import AgentQuestions
 from hyperhive.host.agents import Agents
 from hyperhive.host.applies import Applies
 from hyperhive.host.approvals import Approvals
 from hyperhive.host.background import Background
 from hyperhive.host.broker import Broker
 from hyperhive.host.budgets import Budgets
+from hyperhive.host.clock_jumps import ClockJumps
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.drafts import Drafts
@@ -28,13 +31,22 @@ from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.link.methods import LinkMethods
 from hyperhive.host.link.server import LinkServer
 from hyperhive.host.logins import Logins, call_over
+from hyperhive.host.message_index import MessageIndex
+from hyperhive.host.message_views import MessageViews
+from hyperhive.host.need_views import view_runaway
+from hyperhive.host.needs import Needs
 from hyperhive.host.notes import Notes
+from hyperhive.host.notifier import Notifier, Notifying
 from hyperhive.host.park_pushes import ParkPushes
 from hyperhive.host.parking import Parking
 from hyperhive.host.permissions import Permissions
 from hyperhive.host.price_file import PriceFile
+from hyperhive.host.protection import Protection, Rates, plan_rates
+from hyperhive.host.push.pushes import Pushes, PushSettings, open_pushes
 from hyperhive.host.questions import Questions
+from hyperhive.host.recipients import Recipients
 from hyperhive.host.refusals import Refusals
+from hyperhive.host.retention import Retention
 from hyperhive.host.roster import Roster
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.settings import Credential
@@ -70,23 +82,35 @@ class Parts:
     drafts: Drafts
     kept: Kept
     broker: Broker
+    message_index: MessageIndex
+    message_views: MessageViews
+    retention: Retention
+    protection: Protection
     questions: Questions
     permissions: Permissions
     notes: Notes
+    needs: Needs
+    notifier: Notifier
+    pushes: Pushes
     transcripts: Transcripts
     stats: Stats
     links: LinkServer
     egress: Egress
     schedule: Schedule
+    clock_jumps: ClockJumps
 
     async def prepare(self) -> None:
         """Mends what a crash left half-made. To be called once, before anything else."""
         await self.stats.load()
+        await self.broker.load()
+        await self.protection.load()
         await self.parking.load()
         await self.troubles.begin()
         await self.turn_acts.load()
         await self.configs.prepare()
         await self.budgets.load()
+        await self.needs.load()
+        await self.pushes.load()
         for name, summary in (await self.transcripts.summaries()).items():
             self.roster.live(name).turns, self.roster.live(name).last_outcome = summary.turns, summary.last_outcome
 
@@ -100,8 +124,12 @@ class Parts:
     def list_works(self) -> list[Work]:
         """What is to run for as long as the daemon does."""
         return [
+            self.clock_jumps.watch_forever,
             self.roster.tell_forever,
             self.watch.watch_forever,
+            self.broker.expire_forever,
+            self.message_index.follow_forever,
+            self.retention.run_forever,
             self.questions.expire_forever,
             self.parking.expire_forever,
             self.budgets.recheck_forever,
@@ -109,6 +137,8 @@ class Parts:
             self.schedule.run_forever,
             self.applies.run_forever,
             self.approvals.fail_orphans_forever,
+            self.needs.watch_forever,
+            self.notifier.run_forever,
         ]
 
 
@@ -121,6 +151,10 @@ def build_parts(
     stack: contextlib.AsyncExitStack,
     broken: Callable[[], None] = lambda: None,
     egress_places: Mapping[str, Place] | None = None,
+    push: PushSettings | None = None,
+    notifying: Notifying | None = None,
+    rates: Rates | None = None,
+    retention_days: int = 30,
 ) -> Parts:
     """Opens the databases and builds all parts; `stack` closes them.
 
@@ -129,6 +163,9 @@ def build_parts(
     feed = Feed()
     store = Store(roots.database, "hive", feed.publish_events, broken)
     stack.callback(store.close)
+    message_index = MessageIndex(roots.message_index, roots.database)
+    stack.callback(message_index.close)
+    feed.listen(message_index.on_event)
     telemetry = Store(roots.telemetry, "telemetry")
     stack.callback(telemetry.close)
     parking = Parking(store)
@@ -139,13 +176,23 @@ def build_parts(
     roster = Roster(store, feed, driver.name, parking, budgets.describe)
     budgets.on_change(roster.changed)
     background = Background()
+    needs = Needs(store, feed, roster)
+    pushes = open_pushes(store, roots.vapid_key, push or PushSettings(), background.soon)
+    stack.push_async_callback(pushes.close)
+    needs.on_edge(pushes.on_edge)
+    notifying = notifying or Notifying(roots.notify_urls)
+    notifier = Notifier(store, needs.list_needs, notifying, roots.receipts_folder)
+    stack.push_async_callback(notifier.finish)
+    needs.on_edge(notifier.on_edge)
     lifecycle = Lifecycle(store, driver, roots, roster, harness, configs, parking, background)
     watch = Watch(store, roster, configs, harness, lifecycle, background)
     agents = Agents(store, driver, roster, lifecycle, configs)
     applies = Applies(store, roots, configs, lifecycle)
     approvals = Approvals(store, configs, roots, agents.first_uid, applies.wake)
     drafts = Drafts(store, roots, configs)
-    broker = Broker(store, configs.get_policy, parking.find)
+    protection = Protection(store, background, rates or plan_rates(0, 0))
+    needs.include(lambda: [view_runaway(*runaway) for runaway in protection.list_runaways()])
+    broker = Broker(store, configs.get_policy, lambda name: _find_policy(configs, name), protection.check)
     questions = Questions(store)
     permissions = Permissions(store)
     notes = Notes(store, roots)
@@ -159,12 +206,17 @@ def build_parts(
         store, parking, refusals, shared=harness.credential != "none", resumes=lambda name: _resumes(configs, name)
     )
     # First of all: the others ask it.
-    feed.listen(parking.on_event)
-    feed.listen(watch.on_event)
-    feed.listen(budgets.on_event)
-    feed.listen(schedule.on_event)
-    for listener in (broker.on_event, roster.on_event, applies.on_event, permissions.on_event, stats.on_event):
+    feed.listen(parking.on_event, traffic=False)
+    for listener in (watch.on_event, protection.on_event, broker.on_event, roster.on_event, stats.on_event):
         feed.listen(listener)
+    for listener in (
+        budgets.on_event,
+        schedule.on_event,
+        applies.on_event,
+        permissions.on_event,
+        needs.on_event,
+    ):
+        feed.listen(listener, traffic=False)
 
     methods = LinkMethods(
         broker,
@@ -179,6 +231,7 @@ def build_parts(
         troubles,
         notes,
         schedule,
+        AgentQuestions(store, questions, Recipients(store, configs.get_policy, protection.check)),
     )
     egress = _build_egress(configs, credential, egress_places or {}, EgressLog(telemetry))
     purges = (transcripts.purge, egress.log.purge)
@@ -213,14 +266,22 @@ def build_parts(
         drafts=drafts,
         kept=kept,
         broker=broker,
+        message_index=message_index,
+        message_views=MessageViews(message_index),
+        retention=Retention(store, message_index, retention_days),
+        protection=protection,
         questions=questions,
         permissions=permissions,
         notes=notes,
+        needs=needs,
+        notifier=notifier,
+        pushes=pushes,
         transcripts=transcripts,
         stats=stats,
         links=links,
         egress=egress,
         schedule=schedule,
+        clock_jumps=ClockJumps(store),
     )
 
 
@@ -233,6 +294,11 @@ def _build_egress(
         return EgressPolicy(network.mode, tuple(network.allow), account=credential is None)
 
     return Egress(find_policy, Dialer(places).connect, record)
+
+
+def _find_policy(configs: Configs, agent: str) -> Policy | None:
+    version = configs.find_cached(agent)
+    return None if version is None else version.policy
 
 
 def _resumes(configs: Configs, agent: str) -> bool:

@@ -3,13 +3,12 @@
 from typing import Any
 
 from hyperhive.core.approvals import Approval
-from hyperhive.core.events import Event, EventName
+from hyperhive.core.events import Event
 from hyperhive.core.messages import Message, sender_kind
 from hyperhive.core.parking import EVERYONE, Park
 from hyperhive.core.questions import Question
 from hyperhive.core.reminders import Reminder
-from hyperhive.host.store.rows import TranscriptEntry, to_message
-from hyperhive.host.store.store import View
+from hyperhive.host.store.rows import TranscriptEntry
 from hyperhive.wire import operator as wire
 
 
@@ -25,7 +24,10 @@ def show_message(message: Message) -> wire.Message:
         deliveries=message.deliveries,
         thread=message.thread,
         in_reply_to=message.in_reply_to,
-        acked_at=message.acked_at,
+        priority=message.priority,
+        expires_at=message.expires_at,
+        broadcast=message.broadcast,
+        settled_at=message.settled_at,
         note=message.note,
     )
 
@@ -62,11 +64,15 @@ def show_transcript_entry(entry: TranscriptEntry) -> dict[str, Any]:
     return {"seq": entry.seq, "at": entry.at, "kind": entry.kind, "body": entry.body}
 
 
-def complete_event(view: View, event: Event) -> dict[str, Any]:
-    """The body of a stored event as it was when it was published (see `Transaction.emit`)."""
-    if event.name is not EventName.MESSAGE_SENT:
-        return event.body
-    row = view.find("get_message", id=event.body["id"])
-    if row is None:
-        return event.body
-    return event.body | {"message": show_message(to_message(row)).model_dump(mode="json")}
+def show_event(event: Event) -> dict[str, Any]:
+    """An event as the operator's API shows it."""
+    body = event.body
+    if event.message is not None:
+        body = body | {"message": show_message(event.message).model_dump(mode="json")}
+    return {
+        "id": event.id,
+        "at": event.at.isoformat(),
+        "name": event.name.value,
+        "agent": event.agent,
+        "body": body,
+    }

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
-from hyperhive.core.events import Event
+from hyperhive.core.events import TRAFFIC, Event
 from hyperhive.core.names import MANAGER
 from hyperhive.core.parking import EVERYONE
 from hyperhive.core.turns import TurnState, TurnStatus
@@ -139,7 +139,8 @@ class Roster:
             self.changed(name)
 
     def on_event(self, event: Event) -> None:
-        if event.agent is not None:
+        # Of messages that come and go only the numbers on the pages tell.
+        if event.agent is not None and (event.name not in TRAFFIC or self._feed.is_watched):
             self.changed(event.agent)
 
     async def rows(self) -> list[AgentRow]:

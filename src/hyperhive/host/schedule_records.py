@@ -15,7 +15,7 @@ from hyperhive.core.names import OPERATOR, SYSTEM
 from hyperhive.core.reminders import WAITING_LIMIT, Reminder, ReminderState
 from hyperhive.core.schedules import Due
 from hyperhive.host.agent_records import get_agent
-from hyperhive.host.broker import queue_message
+from hyperhive.host.message_records import queue_message
 from hyperhive.host.store.rows import ScheduleRecord, to_message, to_reminder, to_schedule
 from hyperhive.host.store.store import Transaction, View
 from hyperhive.system.clock import to_millis
@@ -147,7 +147,7 @@ def _send_entry(tx: Transaction, record: ScheduleRecord, due: Due) -> None:
     if waiting is None:
         waiting = queue_message(tx, SYSTEM, record.agent, body, idempotency_key=f"{prefix}/{to_millis(due.at):015d}")
     else:
-        tx.list("replace_scheduled", id=waiting.id, body=body)
+        tx.list("replace_body", id=waiting.id, body=body)
     fields = {"cron": record.cron, "due_at": due_at, "missed": missed, "message": waiting.id}
     tx.emit(EventName.SCHEDULE_SENT, record.agent, fields)
 

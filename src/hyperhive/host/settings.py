@@ -52,8 +52,53 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(
         default=None, description="Certificates (PEM) that claude is to trust besides those it brings."
     )
+    messages_per_minute: int = Field(
+        default=120, ge=0, le=1_000_000, description="What an agent may send to all others together; 0: no limit."
+    )
+    messages_per_minute_pair: int = Field(
+        default=60, ge=0, le=1_000_000, description="What an agent may send to any one recipient; 0: no limit."
+    )
     egress_map: str = Field(
         default="", description="HOST=IP:PORT,…: where connections of agents to these hosts go instead."
+    )
+    push_contact: str = Field(
+        default="mailto:operator@example.com", description="Where push services find who sends: mailto:… or https:…"
+    )
+    push_private: bool = Field(
+        default=False, description="Push services at private addresses and any port, and by http on this machine, too."
+    )
+    message_retention_days: int = Field(
+        default=30, ge=0, le=36500, description="How many days messages are kept after they were settled; 0: for ever."
+    )
+    notify: Path | None = Field(default=None, description="A file of mode 0600 with apprise URLs, one a line.")
+    notify_dwell_s: float = Field(
+        default=60,
+        ge=0,
+        le=24 * 3600,
+        allow_inf_nan=False,
+        description="How long something waits for you before notifiers tell you of it, in seconds.",
+    )
+    notify_cooldown_s: float = Field(
+        default=300,
+        ge=0,
+        le=24 * 3600,
+        allow_inf_nan=False,
+        description="How long after a message of a notifier the next one comes at the earliest, in seconds.",
+    )
+    notify_remind_s: float = Field(
+        default=14400,
+        ge=0,
+        le=30 * 24 * 3600,
+        allow_inf_nan=False,
+        description="After how long notifiers tell you once more of what still waits, in seconds; 0: never.",
+    )
+    notify_quiet: str = Field(default="", description="When notifiers are silent, such as 22:00-08:00.")
+    notify_quiet_deadlines: bool = Field(
+        default=False, description="Told in quiet hours, too: what would be lost before they end."
+    )
+    time_zone: str = Field(default="", description="Yours, such as Europe/Berlin; the machine's if not named.")
+    public_url: AnyHttpUrl | None = Field(
+        default=None, description="Where you reach the pages, for links in messages; this machine's port if not named."
     )
 
 

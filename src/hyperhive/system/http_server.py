@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -16,6 +17,10 @@ from hyperhive.system.http_types import Application
 
 # Slow clients hold a connection no longer than this between two requests.
 KEEP_ALIVE_S = 75
+# A request's line and headers have to be there this long after its first byte, the first one's after connecting.
+HEAD_TIMEOUT_S = 20.0
+# Of one socket, so that whoever opens more than any client needs takes nobody else's files.
+CONNECTIONS_LIMIT = 256
 # Request line and headers together: the CLI's are about 4 KiB.
 HEADERS_LIMIT_BYTES = 32 * 1024
 
@@ -41,11 +46,16 @@ class HttpListener:
 
 
 async def serve_http(
-    app: Application, listener: socket.socket, allow_peer: Callable[[int], bool] | None = None
+    app: Application,
+    listener: socket.socket,
+    allow_peer: Callable[[int], bool] | None = None,
+    *,
+    connections_limit: int = CONNECTIONS_LIMIT,
+    head_timeout_s: float = HEAD_TIMEOUT_S,
 ) -> HttpListener:
     """Serves `app` on a bound socket. `allow_peer` gets the uid at the other end of a unix socket.
 
-    A peer that is not allowed is cut off before its first byte is read.
+    A peer that is not allowed, or one connection too many, is cut off before its first byte is read.
     """
     config = Config(
         app,
@@ -53,6 +63,8 @@ async def serve_http(
         ws="none",
         lifespan="off",
         log_config=None,
+        # What is wrong with a request is told to who sent it: nobody fills the log with garbage.
+        log_level="error",
         access_log=False,
         server_header=False,
         date_header=False,
@@ -63,20 +75,72 @@ async def serve_http(
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
-        lambda: _GuardedProtocol(config, state, allow_peer), sock=listener, start_serving=True
+        lambda: _GuardedProtocol(config, state, allow_peer, connections_limit, head_timeout_s),
+        sock=listener,
+        start_serving=True,
     )
     return HttpListener(server, state)
 
 
 class _GuardedProtocol(H11Protocol):
-    def __init__(self, config: Config, state: ServerState, allow_peer: Callable[[int], bool] | None) -> None:
+    """uvicorn's, with bounds on who connects, on how many do, and on how long the head of a request may take."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        allow_peer: Callable[[int], bool] | None,
+        connections_limit: int,
+        head_timeout_s: float,
+    ) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self._allow_peer = allow_peer
+        self._connections_limit = connections_limit
+        self._head_timeout_s = head_timeout_s
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if self._allow_peer is not None and not self._allow_peer(peer_uid(transport.get_extra_info("socket"))):
+        is_stranger = self._allow_peer is not None and not self._allow_peer(
+            peer_uid(transport.get_extra_info("socket"))
+        )
+        if is_stranger or len(self.connections) > self._connections_limit:
             transport.abort()
+        else:
+            self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_watch()
+        # uvicorn leaves its own timer, and with it the connection, where the other side broke off.
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Also for garbage within a body whose request is being answered: then there is nothing left to say."""
+        if self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison]  # it is until the first request
+            # Whoever answers it has nobody to answer any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            self.transport.close()
+
+    def _watch_head(self) -> None:
+        """Runs while the head of a request is awaited, each for as long as it may take."""
+        if self.conn.their_state is not h11.IDLE:
+            self._end_watch()
+        elif self._head_timer is None and self.timeout_keep_alive_task is None:
+            self._head_timer = self.loop.call_later(self._head_timeout_s, self.transport.close)
+
+    def _end_watch(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 def peer_uid(connection: socket.socket) -> int:

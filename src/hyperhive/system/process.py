@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from hyperhive.system.children import CHILDREN
 
@@ -62,10 +63,12 @@ async def run(
     except OSError as error:
         raise ProcessError(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
-        feed = transport.get_pipe_transport(0)
-        assert isinstance(feed, asyncio.WriteTransport)
-        feed.write(stdin)
-        feed.write_eof()
+        # Another event loop's is no subclass of it.
+        feed = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
+        # uvloop's is closed already if the program has ended, and says so.
+        if not feed.is_closing():
+            feed.write(stdin)
+            feed.write_eof()
         async with asyncio.timeout(timeout_s):
             await output.complete.wait()
     except TimeoutError as error:

@@ -10,18 +10,24 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from hyperhive.core.errors import HiveError, StorageError
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Bounds how long a caller may wait for the jobs of others in its commit.
 BATCH_LIMIT = 256
+# When that many came together the next commit waits a little for more: a commit costs as much as a dozen of them.
+GATHERED_ABOVE = 6
+GATHER_S = 0.0005
 # A foreign program holding the file (an operator's sqlite3 shell) delays a commit this long before it fails.
 BUSY_TIMEOUT_S = 10
 
@@ -75,11 +81,84 @@ def migrate(connection: sqlite3.Connection, migrations: Path) -> None:
 
 @dataclass(slots=True)
 class _Job(Generic[T]):
+    """One change of one caller."""
+
     run: Callable[[sqlite3.Connection], T]
     committed: Callable[[T], None]
     future: "asyncio.Future[T]"
     result: T | None = None
     error: Exception | None = None
+    size: int = 1
+
+    def resolve(self) -> None:
+        if self.error is None:
+            self.committed(cast("T", self.result))
+        if self.future.cancelled():
+            return
+        if self.error is None:
+            self.future.set_result(cast("T", self.result))
+        else:
+            self.future.set_exception(self.error)
+
+
+class Lane(Generic[T, R]):
+    """Small changes of one kind that share their statements: what came together is stored by one call of `write`.
+
+    `write` gets them in the order in which they were put, in a savepoint of their own. `done` gets them on the event
+    loop, in the order of commits: with what `write` returned once that is durable, or with the error that undid it.
+    """
+
+    def __init__(
+        self,
+        writer: "Writer",
+        write: Callable[[sqlite3.Connection, Sequence[T]], R],
+        done: Callable[[Sequence[T], R | Exception], None],
+    ) -> None:
+        self.write = write
+        self.done = done
+        self._writer = writer
+        self._items: deque[T] = deque()
+        self._is_queued = False
+
+    def put(self, item: T) -> None:
+        """Has `item` stored with the next commit. Raises StorageError if the database is closed."""
+        self._items.append(item)
+        if not self._is_queued:
+            self._is_queued = True
+            self._writer.enqueue(self)
+
+    def take(self) -> "_LaneRun[T, R]":
+        """What has come; for the writer's thread. What is put from now on queues the lane again."""
+        self._is_queued = False
+        items: list[T] = []
+        with contextlib.suppress(IndexError):
+            while len(items) < BATCH_LIMIT:
+                items.append(self._items.popleft())
+        if self._items and not self._is_queued:
+            self._is_queued = True
+            self._writer.enqueue(self)
+        return _LaneRun(self, items)
+
+
+@dataclass(slots=True)
+class _LaneRun(Generic[T, R]):
+    """The items of a lane that are in one commit."""
+
+    lane: Lane[T, R]
+    items: list[T]
+    result: R | None = None
+    error: Exception | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.items)
+
+    def run(self, connection: sqlite3.Connection) -> R | None:
+        return self.lane.write(connection, self.items) if self.items else None
+
+    def resolve(self) -> None:
+        if self.items:
+            self.lane.done(self.items, cast("R", self.result) if self.error is None else self.error)
 
 
 class Writer:
@@ -89,7 +168,7 @@ class Writer:
         """`broken` is called on the event loop once the disk failed: from then on every change is refused."""
         self._connection = connection
         self._on_broken = broken
-        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Job[Any] | Lane[Any, Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._broken: str = ""
         self._closed = False
@@ -103,65 +182,86 @@ class Writer:
         cancelled meanwhile. Raises what `job` raised, or StorageError if the disk did not take the change or the
         writer is closed.
         """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self.enqueue(_Job(job, committed, future))
+        return await future
+
+    def open_lane(
+        self,
+        write: Callable[[sqlite3.Connection, Sequence[T]], R],
+        done: Callable[[Sequence[T], R | Exception], None],
+    ) -> Lane[T, R]:
+        """A lane of this writer: see `Lane`."""
+        return Lane(self, write, done)
+
+    def enqueue(self, work: _Job[Any] | Lane[Any, Any]) -> None:
+        """Has `work` done in the next transaction, in the order in which it came. Raises StorageError when closed."""
         if self._closed:
             # Nobody would ever answer.
             raise StorageError("the database is closed: the hive ends", "start the hive again")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(job, committed, future))
-        return await future
+        self._queue.put(work)
 
     def close(self) -> None:
         """Finishes what was queued and ends the thread."""
         self._closed = True
-        self._jobs.put(None)
+        self._queue.put(None)
         self._thread.join()
         self._connection.close()
 
     def _work(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            batch = [first]
-            last = False
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < BATCH_LIMIT:
-                    job = self._jobs.get_nowait()
-                    if job is None:
-                        last = True
-                        break
-                    batch.append(job)
+        last, size = False, 0
+        while not last:
+            first = self._queue.get()
+            if size >= GATHERED_ABOVE:
+                time.sleep(GATHER_S)
+            batch, last = self._gather(first)
+            size = sum(work.size for work in batch)
             self._commit(batch)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(_resolve, batch)
-            if last:
-                return
 
-    def _commit(self, batch: list[_Job[Any]]) -> None:
+    def _gather(self, first: _Job[Any] | Lane[Any, Any] | None) -> tuple[list[_Job[Any] | _LaneRun[Any, Any]], bool]:
+        """All that waits, up to BATCH_LIMIT, and whether the writer is to end after it."""
+        batch: list[_Job[Any] | _LaneRun[Any, Any]] = []
+        work = first
+        while work is not None:
+            batch.append(work.take() if isinstance(work, Lane) else work)
+            if len(batch) >= BATCH_LIMIT:
+                return batch, False
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, batch: list[_Job[Any] | _LaneRun[Any, Any]]) -> None:
         try:
             self._begin()
-            for job in batch:
-                self._run_in_savepoint(job)
+            for work in batch:
+                self._run_in_savepoint(work)
             self._connection.execute("commit")
         except (sqlite3.Error, StorageError) as error:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("rollback")
             failure = self._explain(error)
-            for job in batch:
-                job.error = failure
+            for work in batch:
+                work.error = failure
 
     def _begin(self) -> None:
         if self._broken:
             raise StorageError(self._broken, "restart the hive once the disk is well")
         self._connection.execute("begin immediate")
 
-    def _run_in_savepoint(self, job: _Job[Any]) -> None:
+    def _run_in_savepoint(self, work: _Job[Any] | _LaneRun[Any, Any]) -> None:
         self._connection.execute("savepoint job")
         try:
-            job.result = job.run(self._connection)
+            work.result = work.run(self._connection)
         except Exception as error:  # it belongs to the caller, whatever it is
             # A full disk ends the whole transaction, not just the savepoint: nothing of the batch is left.
             if not self._connection.in_transaction:
                 raise self._explain(error) from error
             self._connection.execute("rollback to job")
-            job.error = self._explain(error) if isinstance(error, sqlite3.OperationalError) else error
+            work.error = self._explain(error) if isinstance(error, sqlite3.OperationalError) else error
         self._connection.execute("release job")
 
     def _explain(self, error: Exception) -> HiveError:
@@ -176,16 +276,9 @@ class Writer:
         return StorageError(f"the change could not be stored: {error}", hint)
 
 
-def _resolve(batch: list[_Job[Any]]) -> None:
-    for job in batch:
-        if job.error is None:
-            job.committed(job.result)
-        if job.future.cancelled():
-            continue
-        if job.error is None:
-            job.future.set_result(job.result)
-        else:
-            job.future.set_exception(job.error)
+def _resolve(batch: list[_Job[Any] | _LaneRun[Any, Any]]) -> None:
+    for work in batch:
+        work.resolve()
 
 
 class Reader:

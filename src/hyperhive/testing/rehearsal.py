@@ -26,6 +26,9 @@ _ENVELOPE = re.compile(
     r"(?P<body>.*?)\n</message>",
     re.DOTALL,
 )
+_ASKS = re.compile(r' question="(\d+)"')
+_OPTIONS = re.compile(r"^Choose [^\n]*?: (\[.*\])$", re.MULTILINE)
+_ASK_PEER = re.compile(r"^\s*ask\s+(?:the\s+)?([\w-]+)[\s,:]+(\S.*)", re.IGNORECASE | re.DOTALL)
 _MORE_WAITING = re.compile(r"^\d+ more waiting: call recv", re.MULTILINE)
 _SPAWN = re.compile(r"\b(?:(?:we need|i need|get me|get us|spawn|hire)\s+an?|spawn|hire)\s+([\w-]+)", re.IGNORECASE)
 _CALLED = re.compile(r"\b(?:called|named)\s+[\"']?([\w-]+)", re.IGNORECASE)
@@ -47,6 +50,9 @@ class Envelope:
     kind: SenderKind
     body: str
     is_reply: bool = False
+    # the question that it asks, and whether it tells the end of one
+    question: int | None = None
+    is_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ def parse_envelopes(text: str) -> list[Envelope]:
             SenderKind(match["kind"]),
             match["body"],
             is_reply="in_reply_to=" in match["rest"],
+            question=int(asks[1]) if (asks := _ASKS.search(match["rest"])) else None,
+            is_end="answer_to=" in match["rest"],
         )
         for match in _ENVELOPE.finditer(text)
         if match["kind"] in set(SenderKind)
@@ -124,7 +132,15 @@ def answer_rehearsal(request: ParsedRequest) -> Reply:
 
 def _plan_turn(request: ParsedRequest) -> Iterator[Act]:
     agent = match[1] if (match := _NAME_LINE.search(request.system)) else "agent"
-    plan = _plan_as_manager if agent == MANAGER else _plan_as_agent
+    plan_words = _plan_as_manager if agent == MANAGER else _plan_as_agent
+
+    def plan(agent: str, envelope: Envelope, request: ParsedRequest) -> list[Act]:
+        if envelope.question is not None:
+            return [_answer(agent, envelope, envelope.question)]
+        if envelope.is_end and envelope.kind is not SenderKind.OPERATOR:
+            return [] if envelope.kind is SenderKind.SYSTEM else [_pass_on(envelope)]
+        return plan_words(agent, envelope, request)
+
     for envelope in parse_envelopes(request.user_text):
         yield from plan(agent, envelope, request)
     if _MORE_WAITING.search(request.user_text):
@@ -345,7 +361,30 @@ def _plan_operator_message(agent: str, envelope: Envelope) -> list[Act]:
             "options": ["that it is right", "that it is soon", "that it is cheap"],
         }
         return [Act("i have a question.", "ask_operator", lambda _: question)]
+    if asked := parse_peer_question(envelope.body):
+        return [Act(f"i ask {asked['to']}.", "ask", lambda _: dict(asked))]
     return [Act("i answer.", "send", lambda _: _reply(envelope, _render_small_talk(agent, envelope.body)))]
+
+
+def parse_peer_question(body: str) -> dict[str, str] | None:
+    """The question that the operator wants put to another agent, if `body` says so."""
+    match = _ASK_PEER.match(body)
+    try:
+        return None if match is None else {"to": parse_known_agent_name(match[1].lower()), "question": match[2].strip()}
+    except InvalidInputError:
+        return None
+
+
+def _answer(agent: str, envelope: Envelope, question: int) -> Act:
+    """Answers a question of another agent: the first that is offered, or words."""
+    head = envelope.body.partition("\n\n")[0]
+    offered: list[str] = json.loads(match[1]) if (match := _OPTIONS.search(head)) else []
+    answer = {"options": offered[:1]} if offered else {"text": f"i look at it as {_focus(agent)}."}
+    return Act(f"{envelope.sender} asks.", "answer", lambda _: {"id": question, **answer})
+
+
+def _pass_on(envelope: Envelope) -> Act:
+    return Act("i have an answer.", "send", lambda _: {"to": OPERATOR, "body": envelope.body})
 
 
 def _plan_peer(agent: str, envelope: Envelope) -> list[Act]:

@@ -2,7 +2,7 @@
 
 JSON-RPC 2.0 lines (see `wire.jsonrpc`), requests in both directions on one connection. Who the caller is follows
 from the socket alone: no request has a sender field. Every request of the harness may be repeated after a
-reconnect: `send` and `ask_operator` carry an idempotency key, all others are idempotent by themselves.
+reconnect: `send`, `ask` and `ask_operator` carry an idempotency key, all others are idempotent by themselves.
 
 Instants are RFC 3339 strings in UTC. Errors are HiveErrors in the `data` of a JSON-RPC error.
 """
@@ -21,6 +21,14 @@ RECV = "recv"
 ACK = "ack"
 REQUEUE = "requeue"
 SEND = "send"
+MESSAGE_STATUS = "message_status"
+"""params MessageStatusParams -> {"receipts": [ReceiptFields]}: what became of a message of the caller's."""
+ASK = "ask"
+"""params AskParams -> {"id": int}: asks another agent; the answer arrives as a message."""
+ANSWER = "answer"
+"""params AnswerParams -> {}: answers a question that the caller was asked. Again with the same answer is no error."""
+CANCEL_QUESTION = "cancel_question"
+"""params CancelQuestionParams -> {}: takes back a question of the caller's to anyone. Again is no error."""
 ASK_OPERATOR = "ask_operator"
 EVENTS_APPEND = "events.append"
 TURN_STATE = "turn.state"
@@ -236,6 +244,8 @@ class RecvParams(TypedDict):
 
 
 class WireMessage(TypedDict):
+    """`question` is the question that it asks the recipient, `answer_to` the one whose end it tells it."""
+
     id: int
     sender: str
     recipient: str
@@ -244,6 +254,9 @@ class WireMessage(TypedDict):
     deliveries: int
     thread: int | None
     in_reply_to: int | None
+    broadcast: bool
+    question: NotRequired[int]
+    answer_to: NotRequired[int]
 
 
 class RecvResult(TypedDict):
@@ -268,16 +281,40 @@ class RequeueParams(TypedDict):
 
 
 class SendParams(TypedDict):
+    """`to` may be `*`: everybody the caller may write to but the operator. `priority` is high, normal or low.
+
+    Who has not been handed the message after `ttl_seconds` never is.
+    """
+
     to: str
     body: str
     in_reply_to: NotRequired[int | None]
+    priority: NotRequired[str]
+    ttl_seconds: NotRequired[float | None]
     idempotency_key: str
 
 
 class SendResult(TypedDict):
-    """Sent only once the message is durable on disk."""
+    """Sent only once the message is durable on disk. `ids` has one for each recipient of a broadcast."""
 
     id: int
+    ids: NotRequired[list[int]]
+
+
+class MessageStatusParams(TypedDict):
+    id: int
+
+
+class ReceiptFields(TypedDict):
+    """`state` is queued, leased, acked, expired or dead. `settled_at` is empty while it is queued or leased."""
+
+    id: int
+    to: str
+    state: str
+    sent_at: str
+    deliveries: int
+    settled_at: str
+    note: str
 
 
 class AskOperatorParams(TypedDict):
@@ -286,6 +323,27 @@ class AskOperatorParams(TypedDict):
     multi: NotRequired[bool]
     ttl_seconds: NotRequired[float | None]
     idempotency_key: str
+
+
+class AskParams(TypedDict):
+    to: str
+    question: str
+    options: NotRequired[list[str]]
+    multi: NotRequired[bool]
+    ttl_seconds: NotRequired[float | None]
+    idempotency_key: str
+
+
+class AnswerParams(TypedDict):
+    """Chosen options, free text, or both."""
+
+    id: int
+    options: NotRequired[list[str]]
+    text: NotRequired[str]
+
+
+class CancelQuestionParams(TypedDict):
+    id: int
 
 
 class AgentEvent(TypedDict):

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from hyperhive.core.errors import HiveError, parse_error
 
 LINE_LIMIT_BYTES = 1024 * 1024
@@ -76,8 +78,8 @@ def decode_line(line: bytes) -> Request | Response:
         raise ProtocolError(INVALID_REQUEST, f"the line is over {LINE_LIMIT_BYTES} bytes")
     _check_depth(line)
     try:
-        body = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        body = orjson.loads(line)
+    except ValueError as error:
         raise ProtocolError(PARSE_ERROR, "the line is not JSON") from error
     if not isinstance(body, dict) or body.get("jsonrpc") != "2.0":  # pyright: ignore[reportUnknownMemberType]
         raise ProtocolError(INVALID_REQUEST, "the line is not a JSON-RPC 2.0 object")
@@ -132,4 +134,8 @@ def _check_depth(line: bytes) -> None:
 
 
 def _encode(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+    try:
+        return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # Half of a surrogate pair is no text: it becomes a question mark rather than no answer.
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperhive.core.messages import BODY_LIMIT_BYTES, RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S
+from hyperhive.core.messages import BODY_LIMIT_BYTES, RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S, TTL_LIMIT_S, Priority
+from hyperhive.core.questions import OPTIONS_LIMIT
+from hyperhive.core.questions import TTL_LIMIT_S as QUESTION_TTL_LIMIT_S
 from hyperhive.core.reminders import AHEAD_LIMIT_DAYS, NOTE_LIMIT_CHARS, WAITING_LIMIT
 from hyperhive.wire import agent_link
 
@@ -33,22 +35,60 @@ class Tool:
 
 
 _NAME = {"type": "string", "description": "An agent's name: a-z, 0-9 and '-'."}
+_QUESTION: dict[str, Any] = {
+    "question": {"type": "string"},
+    "options": {
+        "type": "array",
+        "items": {"type": "string"},
+        "maxItems": OPTIONS_LIMIT,
+        "description": "Answers to choose from; own words are always possible beside them.",
+    },
+    "multi": {"type": "boolean", "description": "Whether several options may be chosen."},
+    "ttl_seconds": {
+        "type": "number",
+        "minimum": 1,
+        "maximum": QUESTION_TTL_LIMIT_S,
+        "description": "How long it stays open; one day if left out.",
+    },
+}
 _COMMIT_REF = {"type": "string", "description": "A branch, tag or commit of the config; HEAD if left out."}
 
 TOOLS: tuple[Tool, ...] = (
     Tool(
         name="send",
         description=(
-            "Send a message to another agent, to 'manager' or to 'operator' (the human). Returns the message's id "
-            f"once it is safely stored. At most {BODY_LIMIT_BYTES // 1024} KiB."
+            "Send a message to another agent, to 'manager' or to 'operator' (the human), or to '*': every agent you "
+            f"may write to. Returns the message's id once it is safely stored. At most {BODY_LIMIT_BYTES // 1024} KiB."
         ),
         method=agent_link.SEND,
         properties={
-            "to": {"type": "string", "description": "Who receives it: an agent's name, 'manager' or 'operator'."},
+            "to": {"type": "string", "description": "Who receives it: an agent's name, 'manager', 'operator' or '*'."},
             "body": {"type": "string", "description": "The text."},
-            "in_reply_to": {"type": "integer", "description": "The id of the message this answers."},
+            "in_reply_to": {"type": "integer", "description": "The id of the message this answers; not with '*'."},
+            "priority": {
+                "type": "string",
+                "enum": [str(priority) for priority in Priority],
+                "description": "What is read first; normal if left out.",
+            },
+            "ttl_seconds": {
+                "type": "number",
+                "minimum": 1,
+                "maximum": TTL_LIMIT_S,
+                "description": "Drop it if it has not been delivered by then; if left out it waits for ever.",
+            },
         },
         required=("to", "body"),
+    ),
+    Tool(
+        name="message_status",
+        description=(
+            "What became of a message you sent. One receipt for each recipient: to, state (queued, leased: in a turn "
+            "of theirs now, acked: that turn ended well, expired, dead: given up), sent_at, deliveries, settled_at, "
+            "note. Acked does not mean answered: answers come as messages."
+        ),
+        method=agent_link.MESSAGE_STATUS,
+        properties={"id": {"type": "integer", "description": "As send returned it; of a broadcast the first."}},
+        required=("id",),
     ),
     Tool(
         name="recv",
@@ -65,17 +105,48 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         name="ask_operator",
         description=(
-            "Ask the human a question. Returns an id at once; the answer arrives later as a message from "
-            "'operator'. Free text is always possible beside the options."
+            "Ask the human a question. Returns its id at once; the answer arrives later as a message from 'operator' "
+            "with answer_to='<id>'. Free text is always possible beside the options."
         ),
         method=agent_link.ASK_OPERATOR,
-        properties={
-            "question": {"type": "string"},
-            "options": {"type": "array", "items": {"type": "string"}},
-            "multi": {"type": "boolean", "description": "Whether several options may be chosen."},
-            "ttl_seconds": {"type": "number", "minimum": 1},
-        },
+        properties=_QUESTION,
         required=("question",),
+    ),
+    Tool(
+        name="ask",
+        description=(
+            "Ask another agent, or 'manager', a question that wants a definite answer. Returns its id at once; the "
+            "answer arrives later as a message with answer_to='<id>': from whom you asked, or from 'system' if the "
+            "question ended without one. Do not wait for it. To just talk, use send."
+        ),
+        method=agent_link.ASK,
+        properties={"to": {"type": "string", "description": "An agent's name, or 'manager'."}, **_QUESTION},
+        required=("to", "question"),
+    ),
+    Tool(
+        name="answer",
+        description=(
+            "Answer a question that you were asked: by a message with question='<id>' in its envelope. Choose "
+            "options, write text, or both. An answer is final."
+        ),
+        method=agent_link.ANSWER,
+        properties={
+            "id": {"type": "integer", "description": "The question's id."},
+            "options": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "Of those offered, word for word; one, unless any may be chosen.",
+            },
+            "text": {"type": "string", "description": "In your own words."},
+        },
+        required=("id",),
+    ),
+    Tool(
+        name="cancel_question",
+        description="Take back a question that you asked, the operator or an agent, and that nobody answered yet.",
+        method=agent_link.CANCEL_QUESTION,
+        properties={"id": {"type": "integer", "description": "As ask or ask_operator returned it."}},
+        required=("id",),
     ),
     Tool(
         name="remind_me",

@@ -120,7 +120,8 @@ interface ConfirmProps {
   onAnswer: (yes: boolean) => void;
 }
 
-function Confirm({ question, testId, children, onAnswer }: ConfirmProps) {
+/** Asks once, in place. */
+export function Confirm({ question, testId, children, onAnswer }: ConfirmProps) {
   const no = useRef<HTMLButtonElement>(null);
   // The safe answer has the focus: a second Enter must not confirm.
   useLayoutEffect(() => no.current?.focus(), []);

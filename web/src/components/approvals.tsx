@@ -50,7 +50,13 @@ function ApprovalRow({ id, open }: { id: number; open: boolean }) {
   if (row === undefined) return null;
   const pending = row.status === "pending";
   return (
-    <li class={renderRowClass(row)} data-testid={`approval-${id}`} data-status={row.status}>
+    <li
+      id={`approval-${id}`}
+      tabIndex={-1}
+      class={renderRowClass(row)}
+      data-testid={`approval-${id}`}
+      data-status={row.status}
+    >
       <div class="row-head">
         <span class="chip chip-kind">{row.kind}</span>
         <span class="name">
@@ -107,8 +113,15 @@ function Status({ row }: { row: Approval }) {
   );
 }
 
-/** `unread`: the change was not shown yet. Nobody approves what they could not see. */
-function Decision({ row, unread }: { row: Approval; unread: boolean }) {
+interface DecisionProps {
+  row: Approval;
+  /** The change was not shown yet. Nobody approves what they could not see. */
+  unread: boolean;
+  /** Begins the test ids and the names of drafts where there is another one on the page. */
+  place?: string;
+}
+
+export function Decision({ row, unread, place = "" }: DecisionProps) {
   const { api } = useApp().store;
   const denying = useSignal(false);
   const what = `${row.kind} of ${row.agent}`;
@@ -117,7 +130,7 @@ function Decision({ row, unread }: { row: Approval; unread: boolean }) {
       <div class="acts">
         <Act
           label={`approve ${what}`}
-          testId="approve"
+          testId={`${place}approve`}
           kind="good"
           disabled={unread}
           until={row.status}
@@ -133,21 +146,21 @@ function Decision({ row, unread }: { row: Approval; unread: boolean }) {
           class="act"
           aria-expanded={denying.value}
           aria-label={`deny ${what}, with a reason`}
-          data-testid="deny-open"
+          data-testid={`${place}deny-open`}
           onClick={() => (denying.value = !denying.value)}
         >
           deny…
         </button>
         {unread && <span class="dim">can be approved once the change is shown</span>}
       </div>
-      {denying.value && <DenyForm row={row} what={what} />}
+      {denying.value && <DenyForm row={row} what={what} place={place} />}
     </div>
   );
 }
 
-function DenyForm({ row, what }: { row: Approval; what: string }) {
+function DenyForm({ row, what, place }: { row: Approval; what: string; place: string }) {
   const { api } = useApp().store;
-  const reason = useDraft(`deny-${row.id}`);
+  const reason = useDraft(`${place}deny-${row.id}`);
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => field.current?.focus(), []);
   return (
@@ -158,13 +171,13 @@ function DenyForm({ row, what }: { row: Approval; what: string }) {
         maxLength={2000}
         placeholder={`why not? ${row.requested_by} will read this`}
         aria-label={`reason to deny ${what}`}
-        data-testid="deny-reason"
+        data-testid={`${place}deny-reason`}
         value={reason.value}
         onInput={(event) => (reason.value = event.currentTarget.value)}
       />
       <Act
         label={`deny ${what}`}
-        testId="deny"
+        testId={`${place}deny`}
         kind="danger"
         until={row.status}
         onDone={() => (reason.value = "")}

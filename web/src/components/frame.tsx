@@ -31,6 +31,7 @@ export function Frame({ heading, tall, children }: FrameProps) {
           <span aria-hidden="true">⬢</span> hyperhive
         </Link>
         <h1 class="heading">{heading}</h1>
+        <NeedsCount />
         <PauseAll />
         <span class={`link-state link-${state}`} data-testid="connection" data-state={state}>
           <span aria-hidden="true" class="dot" /> {CONNECTION[state]}
@@ -39,6 +40,22 @@ export function Frame({ heading, tall, children }: FrameProps) {
       <Banners />
       <main class="main">{children}</main>
     </div>
+  );
+}
+
+/** How many things wait for the operator, with the way there. Told by itself when it changes. */
+function NeedsCount() {
+  const { store } = useApp();
+  const count = store.needs.keys.value.length;
+  return (
+    <span role="status" class="needs-count" data-testid="needs-count">
+      {count > 0 && (
+        <Link to="/#needs" class="needs-link">
+          {count}
+          <span class="needs-words"> need{count === 1 ? "s" : ""} you</span>
+        </Link>
+      )}
+    </span>
   );
 }
 

@@ -1,99 +1,38 @@
-import { useSignal } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import { useApp } from "../context.ts";
-import { useDraft } from "../draft.ts";
-import { MESSAGE_PAGE } from "../store.ts";
-import { Act } from "./act.tsx";
-import { Compose } from "./compose.tsx";
-import { Name } from "./link.tsx";
-import { Older } from "./older.tsx";
+import { groupThreads, holdOrder, isUnread, type Thread } from "../threads.ts";
+import { ListError, Newest, Older } from "./older.tsx";
 import { Empty, Section } from "./section.tsx";
-import { Block } from "./text.tsx";
-import { Clock } from "./when.tsx";
+import { ThreadCard } from "./thread.tsx";
 
-/** What was sent to the operator, with a reply in place. */
+/** What was sent to the operator by thread, with a reply in place. */
 export function Inbox() {
   const { store } = useApp();
-  const ids = store.inbox.keys.value;
-  const unread = store.inbox.rows().filter((row) => row.state !== "acked").length;
+  const { inbox } = store;
+  const rows = inbox.rows();
+  const unread = rows.filter(isUnread).length;
+  const element = useRef<HTMLUListElement>(null);
+  const threads = useHeldThreads(groupThreads(rows), element);
   return (
     <Section title="operator inbox" leet="0PER4T0R 1NB0X" testId="inbox" count={unread} urgent={unread > 0}>
-      {ids.length === 0 && <Empty>no message for you</Empty>}
-      <ul class="rows">
-        {ids.map((id) => (
-          <InboxRow key={id} id={id} />
+      <ListError list={inbox} />
+      {inbox.loaded.value && rows.length === 0 && <Empty>no message for you</Empty>}
+      <Newest list={inbox} testId="inbox-newest" />
+      <ul class="rows" ref={element}>
+        {threads.map((thread) => (
+          <ThreadCard key={thread.key} thread={thread} />
         ))}
       </ul>
-      <Older
-        table={store.inbox}
-        testId="inbox-older"
-        fetchPage={(before) => store.api.inbox({ before, limit: MESSAGE_PAGE })}
-      />
+      <Older list={inbox} testId="inbox-older" />
     </Section>
   );
 }
 
-function InboxRow({ id }: { id: number }) {
-  const { store } = useApp();
-  const replying = useSignal(false);
-  const row = store.inbox.cell(id)?.value;
-  if (row === undefined) return null;
-  const unread = row.state !== "acked";
-  const answerable = row.sender !== "system";
-  return (
-    <li class={unread ? "row row-unread" : "row row-past"} data-testid={`inbox-${id}`} data-state={row.state}>
-      <div class="row-head">
-        <Name name={row.sender} />
-        <Clock at={row.sent_at} />
-        <span class="dim">
-          #{id}
-          {row.in_reply_to !== null && ` ↩ #${row.in_reply_to}`}
-        </span>
-        {!unread && <span class="dim">read</span>}
-      </div>
-      <Block text={row.body} />
-      <div class="acts">
-        {unread && (
-          <Act
-            label={`mark message ${id} from ${row.sender} as read`}
-            testId="mark-read"
-            until={row.state}
-            run={async () => {
-              await store.api.markRead(id);
-              return `#${id} is read`;
-            }}
-          >
-            mark read
-          </Act>
-        )}
-        {answerable && (
-          <button
-            type="button"
-            class="act"
-            aria-expanded={replying.value}
-            aria-label={`reply to message ${id} from ${row.sender}`}
-            data-testid="reply-toggle"
-            onClick={() => (replying.value = !replying.value)}
-          >
-            reply
-          </button>
-        )}
-      </div>
-      {replying.value && <Reply id={id} to={row.sender} onSent={() => (replying.value = false)} />}
-    </li>
-  );
-}
-
-function Reply({ id, to, onSent }: { id: number; to: string; onSent: () => void }) {
-  const draft = useDraft(`reply-${id}`);
-  return (
-    <Compose
-      to={to}
-      draft={draft}
-      inReplyTo={id}
-      testId="reply"
-      placeholder={`reply to ${to}`}
-      autoFocus
-      onSent={onSent}
-    />
-  );
+/** While the focus is among them, threads stay where they are and only new ones come in above. */
+function useHeldThreads(threads: Thread[], element: { current: HTMLElement | null }): Thread[] {
+  const before = useRef<number[]>([]);
+  const held = element.current?.contains(document.activeElement) ?? false;
+  const shown = held ? holdOrder(threads, before.current) : threads;
+  before.current = shown.map((thread) => thread.key);
+  return shown;
 }

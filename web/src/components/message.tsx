@@ -1,56 +1,121 @@
+import { useSignal } from "@preact/signals";
 import type { Message } from "../api_types.ts";
+import { isInbox, type MessageList, threadOf } from "../messages.ts";
 import { renderFirstLine, renderRest } from "../text.ts";
 import { Badge } from "./badge.tsx";
+import { Hits } from "./hits.tsx";
 import { Name } from "./link.tsx";
+import { MessageLink, messageElementId, useWanted } from "./message_link.tsx";
+import { MessageChips, Receipt, Trouble } from "./receipt.tsx";
 import { Block, Inline } from "./text.tsx";
 import { Clock } from "./when.tsx";
 
-/** One line of the flow: who → whom, its state, the beginning of the body; the whole folds out. */
-export function FlowRow({ message }: { message: Message }) {
-  const rest = renderRest(message.body);
-  const first = renderFirstLine(message.body);
-  const folded = rest !== "" || first.length < message.body.trim().length;
+interface FlowRowProps {
+  list: MessageList;
+  id: number;
+  /** What was searched for; empty when nothing was. */
+  search: string;
+  onThread: (thread: number) => void;
+}
+
+/** One line of the flow: who → whom, its state, the beginning of the body; the whole and its receipt fold out. */
+export function FlowRow({ list, id, search, onThread }: FlowRowProps) {
+  const open = useSignal(false);
+  const message = list.cell(id)?.value;
+  // Those to the operator are shown in the inbox.
+  const own = message !== undefined && !isInbox(message);
+  useWanted(own ? [id] : [], () => {
+    open.value = true;
+  });
+  if (message === undefined) return null;
   return (
-    <li class="flow-row" data-testid={`message-${message.id}`} data-state={message.state}>
+    <li
+      class="flow-row"
+      tabIndex={-1}
+      {...(own && { id: messageElementId(id) })}
+      data-testid={`message-${id}`}
+      data-state={message.state}
+    >
       <span class="flow-route">
         <Name name={message.sender} />
-        <span class="arrow" role="img" aria-label="to">
-          →
-        </span>
+        <Arrow />
         <Name name={message.recipient} />
       </span>
       <Facts message={message} />
-      {folded ? (
-        <details class="flow-body">
-          <summary>
-            <Inline text={first} /> {rest && <span class="dim">{rest}</span>}
-          </summary>
-          <Block text={message.body} />
-        </details>
-      ) : (
-        <div class="flow-body">
-          <Inline text={first} />
-        </div>
-      )}
-      {message.note && (
-        <p class="reason flow-note">
-          <Inline text={message.note} />
-        </p>
-      )}
+      <details
+        class="flow-body"
+        open={open.value}
+        onToggle={(event) => (open.value = event.currentTarget.open)}
+      >
+        <Summary body={message.body} search={search} open={open.value} />
+        {open.value && (
+          <>
+            <Whole body={message.body} search={search} />
+            <p class="receipts">
+              <Receipt message={message} />
+              <ThreadButton message={message} onThread={onThread} />
+            </p>
+          </>
+        )}
+      </details>
+      <Trouble message={message} />
     </li>
   );
 }
+
+export const Arrow = () => (
+  <span class="arrow" role="img" aria-label="to">
+    →
+  </span>
+);
+
+/** Whether the first line, as it is shown, is all there is. */
+const isShort = (body: string, search: string) => search === "" && renderFirstLine(body) === body.trim();
+
+/** The beginning of a body, or where what was searched for stands in it; not twice while the whole is shown below. */
+export function Summary({ body, search, open }: { body: string; search: string; open: boolean }) {
+  if (open && !isShort(body, search))
+    return (
+      <summary>
+        <span class="dim">fold</span>
+      </summary>
+    );
+  const rest = renderRest(body);
+  return (
+    <summary>
+      {search ? <Hits text={body} search={search} /> : <Inline text={renderFirstLine(body)} />}{" "}
+      {rest && <span class="dim">{rest}</span>}
+    </summary>
+  );
+}
+
+export const Whole = ({ body, search }: { body: string; search: string }) =>
+  isShort(body, search) ? null : <Block text={body} />;
 
 export function Facts({ message }: { message: Message }) {
   return (
     <span class="flow-facts">
       <Badge state={message.state} testId="message-state" />
-      {message.deliveries > 1 && <span class="chip chip-warn">{message.deliveries} deliveries</span>}
+      <MessageChips message={message} />
       <Clock at={message.sent_at} />
       <span class="dim">
-        #{message.id}
-        {message.in_reply_to !== null && ` ↩ #${message.in_reply_to}`}
+        <MessageLink id={message.id} />
+        {message.in_reply_to !== null && (
+          <>
+            {" ↩ "}
+            <MessageLink id={message.in_reply_to} />
+          </>
+        )}
       </span>
     </span>
+  );
+}
+
+function ThreadButton({ message, onThread }: { message: Message; onThread: (thread: number) => void }) {
+  const thread = threadOf(message);
+  return (
+    <button type="button" class="link" data-testid="show-thread" onClick={() => onThread(thread)}>
+      the thread of #{thread}
+    </button>
   );
 }

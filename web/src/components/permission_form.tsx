@@ -27,9 +27,9 @@ export function PermissionText({ text }: { text: string }) {
 }
 
 /** A tool call waits: one click answers. What is written goes with a denial, to the agent. */
-export function PermissionForm({ row }: { row: Question }) {
+export function PermissionForm({ row, place = "" }: { row: Question; place?: string }) {
   const { api } = useApp().store;
-  const reason = useDraft(`answer-${row.id}`);
+  const reason = useDraft(`${place}answer-${row.id}`);
   const expired = Date.parse(row.expires_at) <= now.value;
   return (
     <div class="answer">
@@ -39,7 +39,6 @@ export function PermissionForm({ row }: { row: Question }) {
           return (
             <Act
               key={option}
-              testId="permission-other"
               kind="plain"
               label={`${option}: the call of ${row.agent}`}
               until={row.status}
@@ -51,6 +50,7 @@ export function PermissionForm({ row }: { row: Question }) {
                 return `${row.agent}: ${option}`;
               }}
               {...known}
+              testId={place + (known?.testId ?? "permission-other")}
             >
               {known?.children ?? <Inline text={option} />}
             </Act>
@@ -63,7 +63,7 @@ export function PermissionForm({ row }: { row: Question }) {
         maxLength={2000}
         placeholder={`why not? ${row.agent} reads this if you deny`}
         aria-label={`reason to deny the call of ${row.agent}`}
-        data-testid="permission-reason"
+        data-testid={`${place}permission-reason`}
         value={reason.value}
         onInput={(event) => (reason.value = event.currentTarget.value)}
       />

@@ -13,7 +13,7 @@ import { Section } from "./section.tsx";
 import { Block, Inline } from "./text.tsx";
 import { Age, Countdown } from "./when.tsx";
 
-/** What agents ask the operator. Not shown while nobody asked anything. */
+/** What agents ask the operator; the store holds no other questions. Not shown while nobody asked anything. */
 export function Questions() {
   const { store } = useApp();
   const ids = store.questions.keys.value;
@@ -71,7 +71,7 @@ function QuestionRow({ id }: { id: number }) {
 }
 
 /** A rewriting of notes that lost much: what it changes, here and on the agent's page. */
-function NotesLink({ row }: { row: Question }) {
+export function NotesLink({ row }: { row: Question }) {
   const shown = useSignal(false);
   return (
     <>
@@ -93,28 +93,34 @@ function NotesLink({ row }: { row: Question }) {
   );
 }
 
-function AnswerForm({ row }: { row: Question }) {
+interface AnswerFormProps {
+  row: Question;
+  /** Begins the test ids and the names of fields and drafts where there is another one on the page. */
+  place?: string;
+}
+
+export function AnswerForm({ row, place = "" }: AnswerFormProps) {
   const { api } = useApp().store;
   const chosen = useSignal<readonly string[]>([]);
-  const text = useDraft(`answer-${row.id}`);
+  const text = useDraft(`${place}answer-${row.id}`);
   const empty = chosen.value.length === 0 && text.value.trim() === "";
   const expired = Date.parse(row.expires_at) <= now.value;
   return (
     <div class="answer">
-      {row.options.length > 0 && <Options row={row} chosen={chosen} />}
+      {row.options.length > 0 && <Options row={row} chosen={chosen} name={`${place}question-${row.id}`} />}
       <textarea
         rows={2}
         maxLength={16_000}
         placeholder={row.options.length > 0 ? "or in your own words" : "your answer"}
         aria-label={`your answer to ${row.agent}, in your own words`}
-        data-testid="answer-text"
+        data-testid={`${place}answer-text`}
         value={text.value}
         onInput={(event) => (text.value = event.currentTarget.value)}
       />
       <div class="acts">
         <Act
           label={`answer ${row.agent}`}
-          testId="answer"
+          testId={`${place}answer`}
           kind="good"
           until={row.status}
           disabled={empty || expired}
@@ -128,7 +134,7 @@ function AnswerForm({ row }: { row: Question }) {
         </Act>
         <Act
           label={`cancel the question of ${row.agent}`}
-          testId="question-cancel"
+          testId={`${place}question-cancel`}
           until={row.status}
           confirm="cancel this question? it ends without an answer"
           run={async () => {
@@ -143,7 +149,13 @@ function AnswerForm({ row }: { row: Question }) {
   );
 }
 
-function Options({ row, chosen }: { row: Question; chosen: Signal<readonly string[]> }) {
+interface OptionsProps {
+  row: Question;
+  chosen: Signal<readonly string[]>;
+  name: string;
+}
+
+function Options({ row, chosen, name }: OptionsProps) {
   function choose(option: string, on: boolean): void {
     const others = row.multi ? chosen.peek().filter((other) => other !== option) : [];
     chosen.value = on ? [...others, option] : others;
@@ -157,7 +169,7 @@ function Options({ row, chosen }: { row: Question; chosen: Signal<readonly strin
         <label key={option}>
           <input
             type={row.multi ? "checkbox" : "radio"}
-            name={`question-${row.id}`}
+            name={name}
             checked={chosen.value.includes(option)}
             onChange={(event) => choose(option, event.currentTarget.checked)}
           />

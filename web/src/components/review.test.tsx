@@ -169,7 +169,7 @@ test("a reconnect fetches the change again and closes nothing; another agent's d
   });
   const before = reviewCalls(app.hive.calls);
   app.hive.answers["GET /api/approvals/4/review"] = createReview(approval, { warnings: ["it is stale now"] });
-  await settle(() => void app.store.load(true));
+  await settle(() => void app.store.load());
   expect(reviewCalls(app.hive.calls)).toBe(before + 1);
   expect(find("review-warning").textContent).toBe("it is stale now");
   expect(find("diff-file-agent.toml")).toBe(file);

@@ -13,6 +13,8 @@ import { Reminders, useReminders } from "../components/reminders.tsx";
 import { Inline } from "../components/text.tsx";
 import { TranscriptView } from "../components/transcript_view.tsx";
 import { useApp } from "../context.ts";
+import { useJump } from "../jump.ts";
+import { useTitle } from "../title.ts";
 import type { TranscriptFeed } from "../transcript/feed.ts";
 
 /** `feed` follows the transcript of the agent called `name`; whoever shows this page opened it. */
@@ -21,9 +23,7 @@ export function AgentPage({ name, feed }: { name: string; feed: TranscriptFeed }
   // Subscribed to before it is looked up: the row may come later than the page.
   const known = store.agents.keys.value.includes(name);
   const row = known ? store.agents.cell(name)?.value : undefined;
-  useEffect(() => {
-    document.title = `${name} · hyperhive`;
-  }, [name]);
+  useTitle(`${name} · hyperhive`);
   return (
     <Frame heading={<Inline text={name} />} tall>
       {row === undefined ? <Missing name={name} loaded={store.loaded.value} /> : <Head row={row} />}
@@ -58,7 +58,11 @@ function Head({ row }: { row: AgentRow }) {
       <ConfigError row={row} />
       {open && (
         <div class="panels">
-          {login.open && <LoginBox row={row} step={login.step} onClose={login.toggle} />}
+          {login.open && (
+            <div id="login" tabIndex={-1}>
+              <LoginBox row={row} step={login.step} onClose={login.toggle} />
+            </div>
+          )}
           {notes.value && <Notes agent={name} />}
           {reminders.value && <Reminders agent={name} fetched={reminded} />}
           {config.value && <ConfigViewer agent={name} />}
@@ -72,13 +76,14 @@ function Head({ row }: { row: AgentRow }) {
 /** The login box opens by itself when a login is needed, until it is closed by hand; one that was begun stays. */
 function useLoginPanel(row: AgentRow) {
   const step = useSignal<LoginStep>({ at: "start" });
-  const chosen = useSignal<boolean | null>(null);
+  const chosen = useSignal<boolean | null>(location.hash === "#login" ? true : null);
   const needed = needsLogin(row);
   // Closed by hand holds for this need: the next one opens the box again.
   useEffect(() => {
     if (!needed && step.peek().at === "start") chosen.value = null;
   }, [needed, chosen, step]);
   const open = chosen.value ?? (needed || step.value.at !== "start");
+  useJump("login", open);
   return {
     open,
     step,

@@ -51,7 +51,7 @@ test("nothing typed, chosen, opened, focused or selected is lost while everythin
     find("deny-open").click();
     find("agent-alice").querySelector<HTMLElement>('[data-testid="journal-toggle"]')?.click();
     find("config-toggle-alice").click();
-    find("inbox-9").querySelector<HTMLElement>('[data-testid="reply-toggle"]')?.click();
+    find("thread-9").querySelector<HTMLElement>('[data-testid="reply-toggle"]')?.click();
     root.querySelectorAll<HTMLInputElement>('input[type="radio"]')[1]?.click();
   });
   const fields = ["deny-reason", "answer-text", "reply-text", "flow-text", "spawn-name", "check-input"].map(
@@ -77,7 +77,7 @@ test("nothing typed, chosen, opened, focused or selected is lost while everythin
       );
       app.store.applyEvent(event(round, "question.asked", { question: createQuestion(100 + round) }));
     });
-    if (round % 10 === 0) await settle(() => void app.store.load(true));
+    if (round % 10 === 0) await settle(() => void app.store.load());
   }
 
   expect(fields.map((field) => field.value)).toEqual(fields.map((_, index) => `half ${index}`));

@@ -1,4 +1,3 @@
-import { useEffect } from "preact/hooks";
 import { Approvals } from "../components/approvals.tsx";
 import { Containers } from "../components/containers.tsx";
 import { Drafts } from "../components/drafts.tsx";
@@ -6,21 +5,19 @@ import { Flow } from "../components/flow.tsx";
 import { Footer, Frame } from "../components/frame.tsx";
 import { Inbox } from "../components/inbox.tsx";
 import { Kept } from "../components/kept.tsx";
+import { Needs } from "../components/needs.tsx";
+import { NotificationRow } from "../components/notifications.tsx";
 import { Questions } from "../components/questions.tsx";
-import { useApp } from "../context.ts";
+import { useTitle } from "../title.ts";
 
 export function DashboardPage() {
-  const { store } = useApp();
-  const waiting =
-    store.approvals.rows().filter((row) => row.status === "pending").length +
-    store.questions.rows().filter((row) => row.status === "open").length;
-  useEffect(() => {
-    document.title = waiting > 0 ? `(${waiting}) hyperhive` : "hyperhive";
-  }, [waiting]);
+  useTitle("hyperhive");
   return (
     <Frame heading="the hive">
+      <NotificationRow />
       <div class="dashboard" data-testid="dashboard">
         <div class="column">
+          <Needs />
           <Containers />
           <Kept />
           <Drafts />

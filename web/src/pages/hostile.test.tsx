@@ -10,6 +10,7 @@ import {
   createFileDiff,
   createKept,
   createMeaning,
+  createMessage,
   createNotesVersion,
   createPark,
   createQuestion,
@@ -278,5 +279,49 @@ test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
       expect(find(part).textContent?.length).toBeGreaterThan(0);
     expect(root.querySelectorAll(".t-row")).toHaveLength(ENTRIES(text).length);
     expect([...root.querySelectorAll("a")].map((link) => link.getAttribute("href"))).toEqual(["/"]);
+  },
+);
+
+/** The messages of `text` in every place where a message has somebody's words. */
+async function showMessages(text: string) {
+  const messages = [
+    createMessage(6, { body: `${text}\n${text}`, broadcast: 5, state: "dead", note: text }),
+    createMessage(5, { body: `${text}\n${text}`, broadcast: 5, recipient: text }),
+    createMessage(4, { body: `one line before\n${text}`, state: "dead", note: text, priority: "high" }),
+    createMessage(3, { sender: text, body: text, thread: 1, recipient: "operator" }),
+    createMessage(2, { sender: text, body: text, thread: 1, note: text }),
+    createMessage(1, { sender: "system", body: text, recipient: "operator", state: "expired" }),
+  ];
+  const app = createTestApp({
+    "GET /api/agents": [createAgent("alice")],
+    "GET /api/messages": messages,
+    "GET /api/inbox": messages.filter((message) => message.recipient === "operator"),
+  });
+  sessionStorage.setItem("hyperhive.draft.flow-agent", text);
+  sessionStorage.setItem("hyperhive.draft.flow-search", text);
+  sessionStorage.setItem("hyperhive.draft.reply-to-1", `3 ${text}`);
+  await app.store.load();
+  const page = mount(app, <DashboardPage />);
+  await settle(() => page.find("thread-toggle").click());
+  await settle(() => {
+    for (const fold of page.root.querySelectorAll<HTMLDetailsElement>(".flow details")) {
+      fold.open = true;
+      fold.dispatchEvent(new Event("toggle"));
+    }
+  });
+  return page;
+}
+
+test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
+  "%s is only text in messages",
+  async (_, text) => {
+    const { root, find } = await showMessages(text);
+    expect(root.querySelector(ELEMENTS)).toBeNull();
+    expect(root.textContent).not.toMatch(HIDDEN);
+    for (const part of ["conversation", "inbox-3", "said-2", "message-4", "broadcast-5", "message-note"])
+      expect(find(part).textContent?.length).toBeGreaterThan(0);
+    for (const field of root.querySelectorAll("[placeholder], [aria-label], [title]"))
+      for (const name of ["placeholder", "aria-label", "title"])
+        expect(field.getAttribute(name) ?? "").not.toMatch(HIDDEN);
   },
 );

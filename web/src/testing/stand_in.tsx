@@ -14,6 +14,7 @@ import type {
   KeptState,
   MeaningRow,
   Message,
+  Need,
   NotesVersion,
   Park,
   ParkKind,
@@ -137,7 +138,10 @@ export const createMessage = (id: number, change: Partial<Message> = {}): Messag
   deliveries: 0,
   thread: null,
   in_reply_to: null,
-  acked_at: null,
+  priority: "normal",
+  expires_at: null,
+  broadcast: null,
+  settled_at: null,
   note: null,
   ...change,
 });
@@ -245,6 +249,22 @@ export const createQuestion = (id: number, change: Partial<Question> = {}): Ques
   expires_at: LATER,
   answer: null,
   resolved_at: null,
+  asked: "operator",
+  ...change,
+});
+
+export const createNeed = (kind: Need["kind"], ref: string, change: Partial<Need> = {}): Need => ({
+  key: `${kind}-${ref}`,
+  kind,
+  ref,
+  agent: "alice",
+  title: `${kind} of alice`,
+  detail: "",
+  since: AT,
+  deadline: null,
+  by_default: "nothing happens",
+  acts: [],
+  link: `/#need-${kind}-${ref}`,
   ...change,
 });
 
@@ -272,6 +292,7 @@ export function createHive(answers: Record<string, unknown> = {}) {
     "GET /api/drafts": [],
     "GET /api/approvals": [],
     "GET /api/questions": [],
+    "GET /api/needs": [],
     "GET /api/messages": [],
     "GET /api/inbox": [],
     "GET /api/budget": [createBudget()],

@@ -12,8 +12,11 @@ from hyperhive.host.api.errors import RESPONSES, add_error_handlers
 from hyperhive.host.api.hive_routes import hive_routes
 from hyperhive.host.api.login_routes import login_routes
 from hyperhive.host.api.message_routes import message_routes
+from hyperhive.host.api.needs_routes import needs_routes
 from hyperhive.host.api.notes_routes import notes_routes
+from hyperhive.host.api.notifier_routes import notifier_routes
 from hyperhive.host.api.pages import page_routes
+from hyperhive.host.api.push_routes import push_routes
 from hyperhive.host.api.record_routes import record_routes
 from hyperhive.host.api.schedule_routes import schedule_routes
 from hyperhive.host.api.services import Services
@@ -49,6 +52,9 @@ def create_app(services: Services) -> FastAPI:
         schedule_routes,
         message_routes,
         decision_routes,
+        needs_routes,
+        push_routes,
+        notifier_routes,
         stream_routes,
     ):
         app.include_router(routes(services))

@@ -36,8 +36,9 @@ def decision_routes(services: Services) -> APIRouter:
         return show_approval(await services.approvals.deny(approval_id, request.reason))
 
     @routes.get("/api/questions")
-    async def list_questions(status: QuestionStatus | None = None) -> list[Question]:
-        return [show_question(question) for question in await services.questions.list_questions(status)]
+    async def list_questions(status: QuestionStatus | None = None, everyone: bool = False) -> list[Question]:
+        """What agents ask the operator; with `everyone` also what they ask one another."""
+        return [show_question(question) for question in await services.questions.list_questions(status, everyone)]
 
     @routes.post("/api/questions/{question_id}/answer")
     async def answer(question_id: Id, request: AnswerRequest) -> Question:

@@ -8,7 +8,9 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 PAGES = Path(__file__).parent / "pages"
 
 _DOCUMENTS = ("/agent/",)
-_SINGLE = frozenset({"/", "/login", "/favicon.svg", "/healthz"})
+_SINGLE = frozenset({"/", "/login", "/favicon.svg", "/sw.js", "/manifest.webmanifest", "/healthz"})
+# Longer than any of ours: a file system refuses long names with an error.
+_NAME_LIMIT_CHARS = 100
 # Their names change with their content.
 _ASSET_CACHE = "public, max-age=31536000, immutable"
 
@@ -37,6 +39,17 @@ def page_routes(*, rehearsal: bool) -> APIRouter:
     async def show_icon() -> Response:
         return _file("favicon.svg", "no-cache")
 
+    @routes.get("/sw.js")
+    async def show_worker() -> Response:
+        # At the root, as a service worker rules what is below its own address; asked for anew each time, as an old
+        # one would stay for good. Its fetches are bound by the policy that it comes with.
+        return _file("sw.js", "no-cache")
+
+    @routes.get("/manifest.webmanifest")
+    async def show_manifest() -> Response:
+        # iOS has web push only for pages that were put on the home screen, and this is what makes them one.
+        return _file("manifest.webmanifest", "no-cache")
+
     @routes.get("/assets/{name}")
     async def show_asset(name: str) -> Response:
         return _file(f"assets/{name}", _ASSET_CACHE)
@@ -47,7 +60,7 @@ def page_routes(*, rehearsal: bool) -> APIRouter:
 def _file(name: str, cache: str) -> Response:
     # `name` is one path segment, so that it cannot climb; what is not a plain file there does not exist.
     path = PAGES / name
-    if path.is_file() and not path.is_symlink():
+    if len(name) <= _NAME_LIMIT_CHARS and path.is_file() and not path.is_symlink():
         return FileResponse(path, headers={"cache-control": cache})
     if (PAGES / "index.html").is_file():
         return PlainTextResponse("not found\n", status_code=404)

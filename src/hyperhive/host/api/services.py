@@ -14,8 +14,13 @@ from hyperhive.host.feed import Feed
 from hyperhive.host.kept import Kept
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.logins import Logins
+from hyperhive.host.message_views import MessageViews
+from hyperhive.host.needs import Needs
 from hyperhive.host.notes import Notes
+from hyperhive.host.notifier import Notifier
 from hyperhive.host.parking import Parking
+from hyperhive.host.protection import Protection
+from hyperhive.host.push.pushes import Pushes
 from hyperhive.host.questions import Questions
 from hyperhive.host.review import Reviews
 from hyperhive.host.schedule import Schedule
@@ -40,6 +45,8 @@ class Services:
     store: Store
     feed: Feed
     broker: Broker
+    protection: Protection
+    message_views: MessageViews
     questions: Questions
     approvals: Approvals
     reviews: Reviews
@@ -49,6 +56,9 @@ class Services:
     drafts: Drafts
     kept: Kept
     notes: Notes
+    needs: Needs
+    notifier: Notifier
+    pushes: Pushes
     transcripts: Transcripts
     stats: Stats
     egress: EgressLog

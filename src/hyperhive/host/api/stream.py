@@ -3,10 +3,9 @@
 An id is `<event id>:<transcript seq>`: how far this client has seen the feed, and the transcript it follows.
 """
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
@@ -14,8 +13,8 @@ from fastapi.responses import StreamingResponse
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.names import parse_known_agent_name
 from hyperhive.host.api.services import Services
-from hyperhive.host.feed import Item, Subscription, render_event
-from hyperhive.host.present import complete_event, show_transcript_entry
+from hyperhive.host.feed import Item, Subscription
+from hyperhive.host.present import show_event, show_transcript_entry
 from hyperhive.host.store.rows import to_event
 from hyperhive.host.store.store import View
 
@@ -23,6 +22,8 @@ from hyperhive.host.store.store import View
 KEEP_ALIVE_S = 15.0
 # A client that missed more than this fetches anew instead.
 REPLAY_LIMIT = 1000
+# How much is written before it is known whether the client reads it.
+PIECE_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -39,7 +40,8 @@ class Cursor:
 def parse_cursor(text: str) -> Cursor:
     """The inverse of `str`. Raises InvalidInputError for anything else."""
     event_id, _, seq = text.partition(":")
-    if not (event_id.isdecimal() and seq.isdecimal() and len(text) <= 40):
+    # 18 digits are within SQLite's 64 bits.
+    if not (event_id.isdecimal() and seq.isdecimal() and max(len(event_id), len(seq)) <= 18):
         raise InvalidInputError("Last-Event-ID is not one of ours", "leave it out to start now")
     return Cursor(int(event_id), int(seq))
 
@@ -81,7 +83,10 @@ async def _write(
         while True:
             items = await subscription.take(KEEP_ALIVE_S)
             fresh = [item for item in items if _is_new(item, cursor)]
-            yield b"".join(_render(item, cursor) for item in fresh) if fresh else b": alive\n\n"
+            if not fresh:
+                yield b": alive\n\n"
+            for piece in _render_pieces(fresh, cursor):
+                yield piece
     finally:
         services.feed.unsubscribe(subscription)
 
@@ -98,7 +103,7 @@ async def _missed(services: Services, agent: str | None, cursor: Cursor) -> list
         events = [
             to_event(row) for row in view.list("list_events_after", after=cursor.event_id, limit=REPLAY_LIMIT + 1)
         ]
-        return [Item("hive", render_event(event) | {"body": complete_event(view, event)}, event.id) for event in events]
+        return [Item("hive", show_event(event), event.id) for event in events]
 
     items = await services.store.read(look)
     entries = [] if agent is None else await services.transcripts.after(agent, cursor.seq, REPLAY_LIMIT + 1)
@@ -112,8 +117,21 @@ async def _missed(services: Services, agent: str | None, cursor: Cursor) -> list
 
 def _is_new(item: Item, cursor: Cursor) -> bool:
     if item.kind == "hive":
-        return (item.event_id or 0) > cursor.event_id
+        # What has no id is told once, to those who listen.
+        return item.event_id is None or item.event_id > cursor.event_id
     return item.kind != "transcript" or item.data["seq"] > cursor.seq
+
+
+def _render_pieces(items: Iterable[Item], cursor: Cursor) -> Iterator[bytes]:
+    """Many events at a time, and never much more than PIECE_BYTES: a client that stalls holds no more than that."""
+    piece = b""
+    for item in items:
+        piece += _render(item, cursor)
+        if len(piece) >= PIECE_BYTES:
+            yield piece
+            piece = b""
+    if piece:
+        yield piece
 
 
 def _render(item: Item, cursor: Cursor) -> bytes:
@@ -122,9 +140,4 @@ def _render(item: Item, cursor: Cursor) -> bytes:
         cursor.event_id = item.event_id or cursor.event_id
     elif item.kind == "transcript":
         cursor.seq = item.data["seq"]
-    return f"id: {cursor}\nevent: {item.kind}\ndata: {_to_json(item.data)}\n\n".encode()
-
-
-def _to_json(data: dict[str, Any]) -> str:
-    # ASCII only: whatever line ends an agent writes, none ends a line of the stream.
-    return json.dumps(data, separators=(",", ":"))
+    return f"id: {cursor}\nevent: {item.kind}\ndata: {item.text}\n\n".encode()

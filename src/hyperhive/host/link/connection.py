@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
 
 import structlog
 
 from hyperhive.core.errors import HiveError, UnavailableError
+from hyperhive.core.rates import Bucket, Rate
+from hyperhive.host.waiting import Waiter
 from hyperhive.wire.jsonrpc import (
     INVALID_REQUEST,
     LINE_LIMIT_BYTES,
@@ -26,10 +29,15 @@ log = structlog.get_logger(__name__)
 # Requests of one connection that are worked on at once; more wait unread in the socket, so that an agent that
 # pipelines without end delays only itself.
 IN_FLIGHT_LIMIT = 32
+# What one connection may ask for, and how long it may be behind before it goes on: a harness is far from it, and one
+# that floods leaves the daemon its time for others.
+REQUESTS = Rate(burst=1_000, per_minute=60_000)
+SLOWED_S = 0.02
 # A harness that does not read its answers is cut off above this many bytes.
 UNREAD_LIMIT_BYTES = 8 * 1024 * 1024
 
-Serve = Callable[["LinkConnection", Request], Awaitable[Any]]
+# A request either gives its result when awaited, or None: then it is answered by `LinkConnection.answer`.
+Serve = Callable[["LinkConnection", Request], Awaitable[Any] | None]
 
 
 class LinkConnection(asyncio.Protocol):
@@ -44,21 +52,32 @@ class LinkConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._lines: deque[bytes] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._bucket = Bucket(REQUESTS, self._loop.time())
+        self._slowed: asyncio.TimerHandle | None = None
+        self._pumping = False
         self._running: set[asyncio.Task[None]] = set()
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 0
+        # Requests under way that have no task.
+        self._unanswered = 0
+        # What waits on its behalf, until the connection is lost.
+        self.waiters: set[Waiter] = set()
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is no subclass of it.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        *lines, rest = self._buffer.split(b"\n")
-        self._buffer = bytearray(rest)
-        self._lines.extend(bytes(line) for line in lines)
+        # Only what is new is looked through: a line may come byte by byte.
+        first, *others = data.split(b"\n")
+        self._buffer += first
+        if others:
+            self._lines.append(bytes(self._buffer))
+            self._buffer = bytearray(others.pop())
+            self._lines.extend(line for line in others if line)
         if len(self._buffer) > LINE_LIMIT_BYTES:
             self._write(encode_error(None, ProtocolError(INVALID_REQUEST, "the line is too long")))
             self.close()
@@ -68,12 +87,17 @@ class LinkConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._lines.clear()
+        if self._slowed is not None:
+            self._slowed.cancel()
         for task in self._running:
             task.cancel()
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(_gone(self.agent))
         self._calls.clear()
+        for waiter in self.waiters:
+            waiter.leave()
+        self.waiters.clear()
         self._closed(self)
 
     # -- for the daemon ------------------------------------------------------------------------------------
@@ -84,7 +108,7 @@ class LinkConnection(asyncio.Protocol):
             raise _gone(self.agent)
         self._next_call += 1
         call_id = self._next_call
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._calls[call_id] = future
         self._write(encode_request(Request(method, params, call_id)))
         try:
@@ -95,6 +119,13 @@ class LinkConnection(asyncio.Protocol):
         finally:
             self._calls.pop(call_id, None)
 
+    def answer(self, request_id: int | str | None, outcome: Any) -> None:
+        """Answers a request for which `serve` gave None, with its result or the exception that it came to."""
+        self._unanswered -= 1
+        self._write_answer(request_id, outcome)
+        if self._lines:
+            self._pump()
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -102,13 +133,30 @@ class LinkConnection(asyncio.Protocol):
     # -- inside --------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        while self._lines and len(self._running) < IN_FLIGHT_LIMIT:
-            self._take(self._lines.popleft())
+        # What is answered at once comes back here: the loop below goes on by itself, rather than ever deeper.
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            self._take_lines()
+        finally:
+            self._pumping = False
         if self._transport is not None and not self._transport.is_closing():
             if self._lines:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    def _take_lines(self) -> None:
+        while self._lines and self._slowed is None and len(self._running) + self._unanswered < IN_FLIGHT_LIMIT:
+            if self._bucket.take(self._loop.time()):
+                self._slowed = self._loop.call_later(SLOWED_S, self._go_on)
+                break
+            self._take(self._lines.popleft())
+
+    def _go_on(self) -> None:
+        self._slowed = None
+        self._pump()
 
     def _take(self, line: bytes) -> None:
         if not line.strip():
@@ -121,12 +169,27 @@ class LinkConnection(asyncio.Protocol):
         if isinstance(message, Response):
             self._settle(message)
             return
-        task = asyncio.get_running_loop().create_task(self._answer(message))
-        self._running.add(task)
-        task.add_done_callback(self._finished)
+        self._begin(message)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _begin(self, request: Request) -> None:
+        self._unanswered += 1
+        try:
+            answering = self._serve(self, request)
+        except Exception as error:  # noqa: BLE001  # it is the caller's, or logged
+            self._unanswered -= 1
+            self._write_answer(request.id, error, request.method)
+            return
+        if answering is not None:
+            self._unanswered -= 1
+            task = self._loop.create_task(self._answer(request, answering))
+            self._running.add(task)
+            task.add_done_callback(functools.partial(self._finished, answering))
+
+    def _finished(self, answering: Awaitable[Any], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if task.cancelled() and isinstance(answering, Coroutine):
+            # It may not have begun, which Python would complain of.
+            answering.close()
         self._pump()
 
     def _settle(self, response: Response) -> None:
@@ -138,15 +201,21 @@ class LinkConnection(asyncio.Protocol):
         else:
             future.set_result(response.result)
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request, answering: Awaitable[Any]) -> None:
         try:
-            line = encode_result(request.id, await self._serve(self, request))
-        except (HiveError, ProtocolError) as error:
-            line = encode_error(request.id, error)
-        except Exception as error:
-            log.exception("link.failed", agent=self.agent, method=request.method[:80])
-            line = encode_error(request.id, error)
-        if request.id is not None:
+            outcome = await answering
+        except Exception as error:  # noqa: BLE001  # it is the caller's, or logged
+            outcome = error
+        self._write_answer(request.id, outcome, request.method)
+
+    def _write_answer(self, request_id: int | str | None, outcome: Any, method: str = "") -> None:
+        if not isinstance(outcome, Exception):
+            line = encode_result(request_id, outcome)
+        else:
+            if not isinstance(outcome, HiveError | ProtocolError):
+                log.error("link.failed", agent=self.agent, method=method[:80], exc_info=outcome)
+            line = encode_error(request_id, outcome)
+        if request_id is not None:
             self._write(line)
 
     def _write(self, line: bytes) -> None:
@@ -157,6 +226,18 @@ class LinkConnection(asyncio.Protocol):
             log.warning("link.not_read", agent=self.agent)
             with contextlib.suppress(OSError):
                 self._transport.abort()
+
+
+class RefusedConnection(asyncio.Protocol):
+    """Instead of a `LinkConnection`: says why there is none, and hangs up."""
+
+    def __init__(self, error: HiveError) -> None:
+        self._error = error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        writing = cast("asyncio.Transport", transport)
+        writing.write(encode_error(None, self._error))
+        writing.close()
 
 
 def _gone(agent: str) -> UnavailableError:

@@ -1,7 +1,7 @@
 """What each request of a harness does: check who asks and what, then one call to one service."""
 
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,9 +11,10 @@ from hyperhive.core.errors import InvalidInputError, RefusedError
 from hyperhive.core.messages import Message
 from hyperhive.core.names import MANAGER
 from hyperhive.core.reminders import Reminder
+from hyperhive.host.agent_questions import AgentQuestions
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
-from hyperhive.host.broker import Broker
+from hyperhive.host.broker import Acking, Broker
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.link import params as p
 from hyperhive.host.link.connection import LinkConnection
@@ -23,9 +24,11 @@ from hyperhive.host.parking import Parking
 from hyperhive.host.permissions import Permissions
 from hyperhive.host.questions import Questions
 from hyperhive.host.schedule import Schedule
+from hyperhive.host.sends import Sending
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.troubles import Troubles
+from hyperhive.host.waiting import Waiter
 from hyperhive.wire import agent_link as wire
 from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request
 
@@ -54,6 +57,32 @@ class Caller:
 
 
 Method = Callable[[Caller, dict[str, Any]], Awaitable[Any]]
+# What an agent does all the time is done without a task. Gives an awaitable all the same where it has to look further.
+Quick = Callable[[LinkConnection, Caller, Request], Awaitable[Any] | None]
+
+
+class _LinkWaiter(Waiter):
+    """A recv of a harness: its connection is answered."""
+
+    __slots__ = ("_connection", "_request_id")
+
+    def __init__(
+        self, connection: LinkConnection, caller: Caller, max_messages: int, request_id: int | str | None
+    ) -> None:
+        super().__init__(caller.agent, caller.generation, max_messages)
+        self._connection = connection
+        self._request_id = request_id
+        connection.waiters.add(self)
+
+    def deliver(self, messages: list[Message], waiting: int) -> None:
+        self._answer({"messages": [_show(message) for message in messages], "waiting": waiting})
+
+    def fail(self, error: Exception) -> None:
+        self._answer(error)
+
+    def _answer(self, outcome: wire.RecvResult | Exception) -> None:
+        self._connection.waiters.discard(self)
+        self._connection.answer(self._request_id, outcome)
 
 
 class LinkMethods:
@@ -73,6 +102,7 @@ class LinkMethods:
         troubles: Troubles,
         notes: Notes,
         schedule: Schedule,
+        agent_questions: AgentQuestions,
     ) -> None:
         self._broker = broker
         self._questions = questions
@@ -86,12 +116,19 @@ class LinkMethods:
         self._troubles = troubles
         self._notes = notes
         self._schedule = schedule
-        self._methods: dict[str, Method] = {
+        self._agent_questions = agent_questions
+        self._quick: dict[str, Quick] = {
             wire.RECV: self._recv,
             wire.ACK: self._ack,
-            wire.REQUEUE: self._requeue,
             wire.SEND: self._send,
+        }
+        self._methods: dict[str, Method] = {
+            wire.REQUEUE: self._requeue,
+            wire.MESSAGE_STATUS: self._message_status,
             wire.ASK_OPERATOR: self._ask_operator,
+            wire.ASK: self._ask,
+            wire.ANSWER: self._answer,
+            wire.CANCEL_QUESTION: self._cancel_question,
             wire.EVENTS_APPEND: self._append_events,
             wire.TURN_STATE: self._turn_state,
             wire.ASK_PERMISSION: self._ask_permission,
@@ -110,18 +147,24 @@ class LinkMethods:
             wire.RESTART: self._restart,
         }
 
-    async def serve(self, connection: LinkConnection, request: Request) -> Any:
-        """The result of one request. Raises HiveError for a refusal, ProtocolError for an unknown method."""
+    def serve(self, connection: LinkConnection, request: Request) -> Awaitable[Any] | None:
+        """The result of one request, to be awaited; None if the connection is told of it.
+
+        Raises HiveError for a refusal, ProtocolError for an unknown method; so does what is awaited.
+        """
         if request.method == wire.HELLO:
-            return await self._hello(connection, request.params)
+            return self._hello(connection, request.params)
         if connection.generation is None:
             raise RefusedError("say hello first", "the first request of a connection is hello")
+        quick = self._quick.get(request.method)
+        if quick is not None:
+            return quick(connection, Caller(connection.agent, connection.generation), request)
         method = self._methods.get(request.method)
         if method is None:
             raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {request.method[:80]!r}")
         if request.method in _MANAGER_ONLY and connection.agent != MANAGER:
             raise RefusedError(f"only the manager may {request.method}", "ask the manager with send")
-        return await method(Caller(connection.agent, connection.generation), request.params)
+        return method(Caller(connection.agent, connection.generation), request.params)
 
     async def _hello(self, connection: LinkConnection, params: dict[str, Any]) -> wire.HelloResult:
         hello = _check(p.HelloParams, params)
@@ -131,6 +174,7 @@ class LinkMethods:
                 "restart the agent: its program is older or newer than the daemon's",
             )
         await self._agents.connected(connection, hello.generation)
+        self._broker.leave_all(connection.agent)
         await self._broker.reclaim(connection.agent, hello.generation, hello.holding)
         stored_seq = await self._transcripts.newest_seq(connection.agent)
         return {
@@ -142,30 +186,45 @@ class LinkMethods:
             "park": render_park(self._parking.find(connection.agent)),
         }
 
-    async def _recv(self, caller: Caller, params: dict[str, Any]) -> wire.RecvResult:
-        recv = _check(p.RecvParams, params)
-        messages, waiting = await self._broker.recv(caller.agent, caller.generation, recv.max, recv.wait_s)
-        return {"messages": [_show(message) for message in messages], "waiting": waiting}
+    def _recv(self, connection: LinkConnection, caller: Caller, request: Request) -> None:
+        recv = _check(p.RecvParams, request.params)
+        self._broker.recv_soon(_LinkWaiter(connection, caller, recv.max, request.id), recv.wait_s)
 
-    async def _ack(self, caller: Caller, params: dict[str, Any]) -> dict[str, int]:
-        ids = _check(p.AckParams, params).ids
-        return {"acked": await self._broker.ack(caller.agent, caller.generation, ids)}
+    def _ack(self, connection: LinkConnection, caller: Caller, request: Request) -> None:
+        ids = _check(p.AckParams, request.params).ids
+
+        def done(outcome: int | Exception) -> None:
+            connection.answer(request.id, outcome if isinstance(outcome, Exception) else {"acked": outcome})
+
+        self._broker.ack_soon(Acking(caller.agent, caller.generation, ids, done))
 
     async def _requeue(self, caller: Caller, params: dict[str, Any]) -> dict[str, int]:
         give = _check(p.RequeueParams, params)
         count = await self._broker.requeue(caller.agent, caller.generation, give.ids, give.reason, give.failed)
         return {"requeued": count}
 
-    async def _send(self, caller: Caller, params: dict[str, Any]) -> wire.SendResult:
-        send = _check(p.SendParams, params)
-        message = await self._broker.send(
-            caller.agent,
-            send.to,
-            send.body,
-            in_reply_to=send.in_reply_to,
-            idempotency_key=send.idempotency_key,
+    def _send(self, connection: LinkConnection, caller: Caller, request: Request) -> Awaitable[Any] | None:
+        send = _check(p.SendParams, request.params)
+        sending = Sending(
+            caller.agent, send.to, send.body, send.in_reply_to, send.idempotency_key, send.priority, send.ttl_seconds
         )
-        return {"id": message.id}
+
+        def done(sent: Sending) -> None:
+            connection.answer(request.id, sent.error if sent.error is not None else _show_sent(sent.ids))
+
+        sending.done.append(done)
+        if self._broker.send_soon(sending):
+            return None
+        sending.done.clear()
+        return self._send_checked(sending)
+
+    async def _send_checked(self, sending: Sending) -> wire.SendResult:
+        return _show_sent(await self._broker.send_checked(sending))
+
+    async def _message_status(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        message_id = _check(p.MessageStatusParams, params).id
+        receipts = await self._broker.list_receipts(caller.agent, message_id)
+        return {"receipts": [_show_receipt(message) for message in receipts]}
 
     async def _ask_operator(self, caller: Caller, params: dict[str, Any]) -> dict[str, int]:
         ask = _check(p.AskOperatorParams, params)
@@ -173,6 +232,22 @@ class LinkMethods:
             caller.agent, ask.question, ask.options, ask.multi, ask.ttl_seconds, ask.idempotency_key
         )
         return {"id": question.id}
+
+    async def _ask(self, caller: Caller, params: dict[str, Any]) -> dict[str, int]:
+        ask = _check(p.AskParams, params)
+        question = await self._agent_questions.ask(
+            caller.agent, ask.to, ask.question, ask.options, ask.multi, ask.ttl_seconds, ask.idempotency_key
+        )
+        return {"id": question.id}
+
+    async def _answer(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        answer = _check(p.AnswerParams, params)
+        await self._agent_questions.answer(caller.agent, answer.id, answer.options, answer.text)
+        return {}
+
+    async def _cancel_question(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        await self._agent_questions.cancel(caller.agent, _check(p.CancelQuestionParams, params).id)
+        return {}
 
     async def _append_events(self, caller: Caller, params: dict[str, Any]) -> wire.EventsAppendResult:
         events = _check(p.EventsAppendParams, params).events
@@ -296,7 +371,7 @@ def _show_reminder(reminder: Reminder) -> wire.ReminderFields:
 
 
 def _show(message: Message) -> wire.WireMessage:
-    return {
+    shown: wire.WireMessage = {
         "id": message.id,
         "sender": message.sender,
         "recipient": message.recipient,
@@ -305,4 +380,26 @@ def _show(message: Message) -> wire.WireMessage:
         "deliveries": message.deliveries,
         "thread": message.thread,
         "in_reply_to": message.in_reply_to,
+        "broadcast": message.broadcast is not None,
+    }
+    if message.question is not None:
+        shown["question"] = message.question
+    if message.answer_to is not None:
+        shown["answer_to"] = message.answer_to
+    return shown
+
+
+def _show_sent(ids: Sequence[int]) -> wire.SendResult:
+    return {"id": ids[0]} if len(ids) == 1 else {"id": ids[0], "ids": list(ids)}
+
+
+def _show_receipt(message: Message) -> wire.ReceiptFields:
+    return {
+        "id": message.id,
+        "to": message.recipient,
+        "state": message.state.value,
+        "sent_at": message.sent_at.isoformat(),
+        "deliveries": message.deliveries,
+        "settled_at": "" if message.settled_at is None else message.settled_at.isoformat(),
+        "note": message.note or "",
     }

@@ -3,11 +3,13 @@
 `tests/unit/test_link_params.py` holds the two together.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from hyperhive.core.messages import RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S
+from hyperhive.core.messages import RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S, Priority
+from hyperhive.core.questions import ANSWER_LIMIT_CHARS, OPTIONS_LIMIT
 from hyperhive.wire.agent_link import BUNDLE_LIMIT_BYTES
 
 # What fits into one request at the least: a harness that holds more has to ask more than once.
@@ -50,7 +52,13 @@ class SendParams(Params):
     to: str
     body: str
     in_reply_to: Id | None = None
+    priority: Priority = Field(default=Priority.NORMAL, strict=False)
+    ttl_seconds: float | None = Field(default=None, strict=False)
     idempotency_key: Key
+
+
+class MessageStatusParams(Params):
+    id: Id
 
 
 class AskOperatorParams(Params):
@@ -61,9 +69,40 @@ class AskOperatorParams(Params):
     idempotency_key: Key
 
 
+class AskParams(Params):
+    to: str
+    question: str
+    options: list[str] = Field(default_factory=list[str])
+    multi: bool = False
+    ttl_seconds: float | None = Field(default=None, strict=False)
+    idempotency_key: Key
+
+
+class AnswerParams(Params):
+    id: Id
+    options: list[str] = Field(default_factory=list[str], max_length=OPTIONS_LIMIT)
+    text: str = Field(default="", max_length=ANSWER_LIMIT_CHARS)
+
+
+class CancelQuestionParams(Params):
+    id: Id
+
+
+def _normalize_instant(text: str) -> str:
+    """In the one form that every reader of a transcript takes: else an agent could make its own unreadable."""
+    try:
+        instant = datetime.fromisoformat(text)
+        known = instant.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("it is no instant") from error
+    if instant.tzinfo is None:
+        raise ValueError("it has no offset from UTC")
+    return known.isoformat()
+
+
 class AgentEvent(Params):
     seq: int = Field(ge=1, lt=2**63)
-    at: str = Field(max_length=40)
+    at: Annotated[str, Field(max_length=40), AfterValidator(_normalize_instant)]
     kind: str = Field(max_length=40)
     body: dict[str, Any]
 

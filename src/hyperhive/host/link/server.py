@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperhive.core.errors import ConflictError, UnavailableError
+from hyperhive.core.errors import ConflictError, TooManyError, UnavailableError
 from hyperhive.core.paths import Roots
 from hyperhive.host.egress import EgressListener
-from hyperhive.host.link.connection import LinkConnection, Serve
+from hyperhive.host.link.connection import LinkConnection, RefusedConnection, Serve
 from hyperhive.system.http_server import HttpListener, serve_http
 from hyperhive.system.http_types import Application
 from hyperhive.system.sockets import bind_unix
@@ -23,6 +23,10 @@ HIVE_SOCKET = "hive.sock"
 MODEL_SOCKET = "model.sock"
 EGRESS_SOCKET = "egress.sock"
 SOCKETS = (HIVE_SOCKET, MODEL_SOCKET, EGRESS_SOCKET)
+# A harness needs one, and another while the first is about to end. Each costs the daemon a file and some memory.
+LINKS_LIMIT = 8
+# The gateway answers 16 requests of an agent at once; the rest are idle.
+MODEL_CONNECTIONS_LIMIT = 64
 
 
 @dataclass(slots=True)
@@ -67,7 +71,7 @@ class LinkServer:
             for name in SOCKETS:
                 os.chown(folder / name, uid, uid, follow_symlinks=False)
         link = await asyncio.get_running_loop().create_unix_server(lambda: self._accept(agent), sock=sockets[0])
-        model = await serve_http(self._gateway(agent), sockets[1])
+        model = await serve_http(self._gateway(agent), sockets[1], connections_limit=MODEL_CONNECTIONS_LIMIT)
         self._listening[agent] = _Listening(link, model, self._egress(agent, sockets[2]))
 
     async def close(self, agent: str) -> None:
@@ -114,7 +118,9 @@ class LinkServer:
     def _folder(self, agent: str) -> Path:
         return self._roots.agent_sockets_folder(agent)
 
-    def _accept(self, agent: str) -> LinkConnection:
+    def _accept(self, agent: str) -> asyncio.Protocol:
+        if sum(open_.agent == agent for open_ in self._open) >= LINKS_LIMIT:
+            return RefusedConnection(TooManyError(f"{agent} has {LINKS_LIMIT} connections open", "close one of them"))
         connection = LinkConnection(agent, self._serve, self._closed)
         self._open.add(connection)
         return connection

@@ -75,8 +75,7 @@ def read_event(event: Event) -> list[tuple[str, Slot]]:
     if event.agent is None:
         return []
     if event.name is EventName.MESSAGE_SENT:
-        # Its content is published with it, and not stored.
-        return _read_message(event.agent, event.body.get("message", {}).get("sender", SYSTEM))
+        return _read_message(event.agent, SYSTEM if event.message is None else event.message.sender)
     if event.name is EventName.MESSAGE_ACKED and event.agent != OPERATOR:
         return [(event.agent, {"handled": len(event.body["ids"])})]
     return []

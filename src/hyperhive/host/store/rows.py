@@ -9,11 +9,14 @@ from typing import Any
 
 from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
 from hyperhive.core.events import Event, EventName
-from hyperhive.core.messages import Message, MessageState
+from hyperhive.core.messages import Message, MessageState, Priority
 from hyperhive.core.parking import Park, ParkKind
 from hyperhive.core.questions import Question, QuestionKind, QuestionStatus
 from hyperhive.core.reminders import Reminder, ReminderState
 from hyperhive.system.clock import from_millis
+
+# As they are ranked in the table.
+PRIORITIES: tuple[Priority, ...] = (Priority.LOW, Priority.NORMAL, Priority.HIGH)
 
 
 class Desired(StrEnum):
@@ -93,8 +96,13 @@ def to_message(row: sqlite3.Row) -> Message:
         deliveries=row["deliveries"],
         thread=row["thread"],
         in_reply_to=row["in_reply_to"],
-        acked_at=_instant(row["acked_at"]),
+        priority=PRIORITIES[int(row["priority"])],
+        expires_at=_instant(row["expires_at"]),
+        broadcast=row["broadcast"],
+        settled_at=_instant(row["settled_at"]),
         note=row["note"],
+        question=row["question"],
+        answer_to=row["answer_to"],
     )
 
 
@@ -129,6 +137,7 @@ def to_question(row: sqlite3.Row) -> Question:
         expires_at=from_millis(row["expires_at"]),
         answer=row["answer"],
         resolved_at=_instant(row["resolved_at"]),
+        asked=row["asked"],
     )
 
 

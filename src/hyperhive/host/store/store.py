@@ -1,21 +1,24 @@
 """The store: one database, one writer, and events that leave only after the commit they are part of."""
 
+import functools
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hyperhive.core.errors import StorageError
 from hyperhive.core.events import Event, EventName
+from hyperhive.core.messages import Message
 from hyperhive.host.store.queries import QUERIES
-from hyperhive.host.store.rows import to_event
 from hyperhive.system.clock import now, to_millis
-from hyperhive.system.sqlite import Reader, Writer, connect, migrate
+from hyperhive.system.sqlite import Lane, Reader, Writer, connect, migrate
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
+# SQLite takes 32,766 values in one statement.
+_ROWS_LIMIT = 64
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -50,16 +53,34 @@ class Transaction(View):
     def at_ms(self) -> int:
         return to_millis(self.at)
 
-    def emit(
-        self, name: EventName, agent: str | None, body: dict[str, Any], live: dict[str, Any] | None = None
-    ) -> None:
-        """Records a fact with the change it tells of; it is published once both are durable.
+    def insert_many(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Stores many rows by few statements. `query` is an insert that ends with the `values (?, …)` of one row.
 
-        `live` is added to what is published but not stored: content that its own table already holds.
+        Each statement lets go of the interpreter and has to get it back: one for each row would wait for a busy event
+        loop as many times.
         """
+        at = 0
+        while at < len(rows):
+            # The same few statements over and over: they stay prepared.
+            size = min(_ROWS_LIMIT, 1 << (len(rows) - at).bit_length() - 1)
+            statement = _repeat_values(QUERIES[query], size)
+            self._connection.execute(statement, [value for row in rows[at : at + size] for value in row])
+            at += size
+
+    def emit(self, name: EventName, agent: str | None, body: dict[str, Any]) -> None:
+        """Records a fact with the change it tells of; it is published once both are durable."""
         row = self.get("insert_event", at=self.at_ms, name=name, agent=agent, body=json.dumps(body))
-        event = to_event(row)
-        self.events.append(replace(event, body=event.body | (live or {})))
+        self.events.append(Event(int(row["id"]), self.at, name, agent, body))
+
+    def tell(self, name: EventName, agent: str | None, body: dict[str, Any], message: Message | None = None) -> None:
+        """Has a fact published once the change is durable; its own table is all the record there is of it."""
+        self.events.append(Event(None, self.at, name, agent, body, message))
+
+
+@functools.cache
+def _repeat_values(statement: str, rows: int) -> str:
+    head, _, values = statement.removesuffix(";").rpartition("values ")
+    return f"{head}values {', '.join([values] * rows)}"
 
 
 class Store:
@@ -83,6 +104,7 @@ class Store:
         self._writer = Writer(connection, broken)
         self._reader = Reader(path)
         self._publish = publish
+        self._watchers: list[Callable[[Sequence[Event]], None]] = []
 
     async def write(self, change: Callable[[Transaction], T]) -> T:
         """Runs `change` in a transaction and returns its value once it is durable.
@@ -90,16 +112,47 @@ class Store:
         Raises what `change` raised (then nothing of it happened), or StorageError if the disk refused.
         """
 
-        def job(connection: sqlite3.Connection) -> tuple[T, list[Event]]:
-            transaction = Transaction(connection)
-            return change(transaction), transaction.events
-
         def publish(outcome: tuple[T, list[Event]]) -> None:
             if outcome[1]:
                 self._publish(outcome[1])
 
-        value, _ = await self._writer.run(job, publish)
+        value, _ = await self._writer.run(lambda connection: self._run(connection, change), publish)
         return value
+
+    def open_lane(
+        self,
+        write: Callable[[Transaction, Sequence[ItemT]], T],
+        done: Callable[[Sequence[ItemT], T | Exception], None],
+    ) -> Lane[ItemT, tuple[T, list[Event]]]:
+        """A way for many small changes of one kind (see `Lane`). Their events are published after `done`."""
+
+        def job(connection: sqlite3.Connection, items: Sequence[ItemT]) -> tuple[T, list[Event]]:
+            return self._run(connection, lambda tx: write(tx, items))
+
+        def finish(items: Sequence[ItemT], outcome: tuple[T, list[Event]] | Exception) -> None:
+            if isinstance(outcome, Exception):
+                done(items, outcome)
+                return
+            done(items, outcome[0])
+            if outcome[1]:
+                self._publish(outcome[1])
+
+        return self._writer.open_lane(job, finish)
+
+    def watch(self, watcher: Callable[[Sequence[Event]], None]) -> None:
+        """Has `watcher` called with the events of each change before it is committed, on the writer's thread.
+
+        What is told to it may yet come to nothing. It must return at once and never raise.
+        """
+        self._watchers.append(watcher)
+
+    def _run(self, connection: sqlite3.Connection, change: Callable[[Transaction], T]) -> tuple[T, list[Event]]:
+        transaction = Transaction(connection)
+        value = change(transaction)
+        if transaction.events:
+            for watcher in self._watchers:
+                watcher(transaction.events)
+        return value, transaction.events
 
     async def read(self, look: Callable[[View], T]) -> T:
         """Runs `look` on what is committed and returns its value."""

@@ -1,5 +1,5 @@
 -- name: insert_event
-insert into events (at, name, agent, body) values (:at, :name, :agent, :body) returning *;
+insert into events (at, name, agent, body) values (:at, :name, :agent, :body) returning id;
 
 -- name: list_events_after
 select * from events where id > :after order by id limit :limit;

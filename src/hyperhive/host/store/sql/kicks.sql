@@ -4,9 +4,6 @@ select id from messages where recipient = :agent and deliveries > 0 order by id 
 
 -- name: find_last_kick
 -- By the key that each has: the names of keys up to :behind begin with :first.
-select * from messages
+select * from message_rows
 where sender = 'system' and idempotency_key >= :first and idempotency_key < :behind
 order by id desc limit 1;
-
--- name: replace_kick
-update messages set body = :body where id = :id and state = 'queued' returning *;

@@ -37,12 +37,9 @@ returning *;
 
 -- name: find_last_scheduled
 -- By the key that each has: the names of keys up to :behind begin with :first, and end with the time.
-select * from messages
+select * from message_rows
 where sender = 'system' and idempotency_key >= :first and idempotency_key < :behind
 order by idempotency_key desc limit 1;
-
--- name: replace_scheduled
-update messages set body = :body where id = :id and state = 'queued' returning *;
 
 -- name: forget_schedules
 delete from schedules where agent = :agent;

@@ -57,7 +57,8 @@ select
 from model_requests where id > :after group by agent;
 
 -- name: count_all_open_questions
-select count(*) as open from questions where status = 'open';
+-- Those to the operator.
+select count(*) as open from questions where status = 'open' and asked = 'operator';
 
 -- name: list_agent_names
 -- Also those that are destroyed, as long as their state is kept.

@@ -1,0 +1,197 @@
+"""Storing what is sent: many messages by few statements, each handed to whoever waits for it by the same commit."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from hyperhive.core.errors import HiveError, NotFoundError, TooLargeError
+from hyperhive.core.events import EventName
+from hyperhive.core.messages import EVERYBODY, RECV_LIMIT_BYTES, Message, MessageState, Priority
+from hyperhive.core.names import OPERATOR
+from hyperhive.host.leases import count_queued
+from hyperhive.host.message_records import find_thread, no_recipient
+from hyperhive.host.store.rows import PRIORITIES
+from hyperhive.host.store.store import Transaction
+from hyperhive.host.waiting import Waiter, Waiting
+from hyperhive.system.clock import to_millis
+
+# Of one recipient, those to the operator as well: what is over it would not be read in days.
+QUEUE_LIMIT = 10_000
+
+
+@dataclass(slots=True)
+class Sending:
+    """A message on its way to the disk. `allows` says to whom a broadcast may go.
+
+    Once it was stored or refused, `done` are called: then either `ids` has one id for each recipient or `error` says
+    why there are none.
+    """
+
+    sender: str
+    recipient: str
+    body: str
+    in_reply_to: int | None = None
+    key: str | None = None
+    priority: Priority = Priority.NORMAL
+    ttl_s: float | None = None
+    allows: Callable[[str], bool] = lambda _: True
+    done: list[Callable[["Sending"], None]] = field(default_factory=list[Callable[["Sending"], None]])
+    ids: list[int] = field(default_factory=list[int])
+    error: HiveError | None = None
+    handed: list[tuple[Waiter, Message]] = field(default_factory=list[tuple[Waiter, Message]])
+
+
+def store_sends(tx: Transaction, sendings: Sequence[Sending], waiting: Waiting) -> None:
+    """Stores them, and hands them to who waits. What cannot be stored gets its `error` set."""
+    batch = _Batch(tx, waiting, _find_known(tx, sendings))
+    for sending in sendings:
+        try:
+            batch.add(sending)
+        except HiveError as error:
+            sending.error = error
+    tx.insert_many("insert_sent", batch.rows)
+    tx.insert_many("insert_body_row", batch.bodies)
+
+
+def _find_known(tx: Transaction, sendings: Sequence[Sending]) -> set[str]:
+    """Those of all recipients that can be sent to, as one row: the writer waits for Python after each."""
+    names = json.dumps(list({sending.recipient for sending in sendings}))
+    return {OPERATOR, *json.loads(tx.get("find_recipients", names=names)["names"])}
+
+
+class _Batch:
+    def __init__(self, tx: Transaction, waiting: Waiting, known: set[str]) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        self.bodies: list[tuple[int, str]] = []
+        self._tx = tx
+        self._waiting = waiting
+        self._known = known
+        self._last_id = int(tx.get("newest_message_id")["id"])
+        self._sent_keys: dict[tuple[str, str], list[int]] = {}
+        # Who is being handed messages in this transaction, and for how many bytes.
+        self._claims: dict[str, tuple[Waiter, int, int]] = {}
+
+    def add(self, sending: Sending) -> None:
+        """Raises HiveError if it cannot be sent: then nothing of it is stored."""
+        if (known := self._find_sent(sending)) is not None:
+            sending.ids = known
+            return
+        recipients = self._list_recipients(sending)
+        thread = find_thread(self._tx, sending.sender, sending.in_reply_to)
+        for recipient in recipients:
+            self._check_length(recipient)
+        first = self._last_id + 1
+        is_broadcast = sending.recipient == EVERYBODY
+        for recipient in recipients:
+            self._last_id += 1
+            sending.ids.append(self._last_id)
+            message = self._plan(sending, recipient, thread, first if is_broadcast else None)
+            self._store(sending, message)
+        if sending.key is not None and sending.sender == OPERATOR:
+            self._sent_keys[sending.sender, sending.key] = sending.ids
+
+    def _find_sent(self, sending: Sending) -> list[int] | None:
+        """The ids that the operator's message with this key got before. Agents' keys are known to the broker."""
+        if sending.key is None or sending.sender != OPERATOR:
+            return None
+        if (ids := self._sent_keys.get((sending.sender, sending.key))) is not None:
+            return ids
+        row = self._tx.find("find_message_by_key", sender=sending.sender, key=sending.key)
+        if row is None:
+            return None
+        return [row["id"]] if row["broadcast"] is None else list_broadcast(self._tx, row["broadcast"])
+
+    def _list_recipients(self, sending: Sending) -> list[str]:
+        if sending.recipient != EVERYBODY:
+            if sending.recipient not in self._known:
+                raise no_recipient(sending.recipient)
+            return [sending.recipient]
+        names = [str(row["name"]) for row in self._tx.list("list_agents")]
+        found = [name for name in names if name != sending.sender and sending.allows(name)]
+        if not found:
+            raise NotFoundError("there is nobody to send to", "no other agent is there that you may write to")
+        return found
+
+    def _check_length(self, recipient: str) -> None:
+        length = 0 if self._waiting.is_clear(recipient) else self._waiting.find_length(recipient)
+        if length is None:
+            length = count_queued(self._tx, recipient)
+            self._waiting.note_length(recipient, length)
+        if length >= QUEUE_LIMIT:
+            raise TooLargeError(
+                f"{length:,} messages wait for {recipient} already", "wait until it has read some, and send less"
+            )
+
+    def _plan(self, sending: Sending, recipient: str, thread: int | None, broadcast: int | None) -> Message:
+        tx = self._tx
+        return Message(
+            id=self._last_id,
+            sender=sending.sender,
+            recipient=recipient,
+            body=sending.body,
+            sent_at=tx.at,
+            state=MessageState.QUEUED,
+            deliveries=0,
+            thread=thread,
+            in_reply_to=sending.in_reply_to,
+            priority=sending.priority,
+            expires_at=None if sending.ttl_s is None else tx.at + timedelta(seconds=sending.ttl_s),
+            broadcast=broadcast,
+        )
+
+    def _store(self, sending: Sending, message: Message) -> None:
+        waiter = self._claim(message)
+        if waiter is None:
+            self._waiting.note_queued(message.recipient)
+        else:
+            message = replace(message, state=MessageState.LEASED, deliveries=1)
+            sending.handed.append((waiter, message))
+        # Of a broadcast the first has the key: the table holds one of each.
+        key = sending.key if message.broadcast in (None, message.id) else None
+        self.rows.append(
+            (
+                message.id,
+                message.sender,
+                message.recipient,
+                PRIORITIES.index(message.priority),
+                self._tx.at_ms,
+                None if message.expires_at is None else to_millis(message.expires_at),
+                message.thread,
+                message.in_reply_to,
+                message.broadcast,
+                key,
+                message.state.value,
+                None if waiter is None else waiter.generation,
+                message.deliveries,
+            )
+        )
+        self.bodies.append((message.id, message.body))
+        self._tx.tell(EventName.MESSAGE_SENT, message.recipient, {"id": message.id}, message)
+
+    def _claim(self, message: Message) -> Waiter | None:
+        """Who is handed the message at once, with those that it was handed before in this transaction."""
+        recipient, size = message.recipient, len(message.body)
+        found = self._claims.get(recipient)
+        if found is None:
+            waiter = self._waiting.claim(recipient)
+            if waiter is None:
+                return None
+            self._claims[recipient] = waiter, 1, size
+            return waiter
+        waiter, count, total = found
+        # A character may take four bytes.
+        if (
+            not self._waiting.is_clear(recipient)
+            or count >= waiter.max_messages
+            or 4 * (total + size) > RECV_LIMIT_BYTES
+        ):
+            return None
+        self._claims[recipient] = waiter, count + 1, total + size
+        return waiter
+
+
+def list_broadcast(tx: Transaction, broadcast: int) -> list[int]:
+    """The ids of all messages of a broadcast."""
+    return [int(row["id"]) for row in tx.list("list_broadcast", broadcast=broadcast)]
