@@ -27,7 +27,6 @@ from hyperhive.host.agent_records import insert_agent, mark_destroyed, save_depl
 from hyperhive.host.broker import Broker
 from hyperhive.host.configs.configs import Version
 from hyperhive.host.feed import Feed
-from hyperhive.host.parking import Parking
 from hyperhive.host.schedule import LOOK_EVERY_S, Schedule
 from hyperhive.host.schedule_records import ENDED_KEPT, forget_schedule, send_scheduled
 from hyperhive.host.store.rows import to_message, to_schedule
@@ -92,7 +91,6 @@ async def open_desk(folder: Path, clock: list[datetime], before: Desk | None = N
     """Opened again on the same folder it is the daemon's next start. An empty `clock` is the real one."""
     feed = Feed()
     store = Store(folder / "hive.sqlite", "hive", feed.publish_events)
-    parking = Parking(store)
     deployed = before.deployed if before else {}
 
     async def get_deployed(name: str) -> Version:
