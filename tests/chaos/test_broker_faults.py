@@ -172,7 +172,7 @@ def open_stream(hive: HiveProcess, cookies: str) -> socket.socket:
     return stream
 
 
-def test_browsers_that_do_not_read_or_slowly_cost_little_delay_nobody_and_catch_up(work: Work) -> None:
+def test_browsers_that_do_not_read_cost_little_and_catch_up(work: Work) -> None:
     work.swarm.pace = Pace(body_bytes=30_000)
     cookies = "; ".join(f"{name}={value}" for name, value in work.hive.session_cookies().items())
     before = most = read_pss_bytes(work.hive)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import sys
 
 import uvloop
@@ -11,18 +12,21 @@ from hyperhive.host.app import run
 from hyperhive.host.settings import parse_flags
 from hyperhive.system.log import configure_log
 
+# Far more is made and dropped for each message than Python thinks is normal, and none of it refers to itself: a search
+# for what does costs as much as there is in memory.
 _GC_THRESHOLDS = (20_000, 20, 100)
+# A hundred agents that open all that they may.
+_FILES = 32_768
 
 
 def main() -> None:
     """Exits with 0 after an orderly stop, 1 if the hive cannot start (why, and a hint, on standard error)."""
     settings = parse_flags(sys.argv[1:])
     configure_log()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    _allow_files()
     try:
         # Half of what a message costs is the event loop: see docs/decisions/0020.
-        # Far more is made and dropped for each message than Python thinks is normal, and none of it refers to itself: a
-        # search for what does costs as much as there is in memory.
-        gc.set_threshold(*_GC_THRESHOLDS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
     except HiveError as error:
@@ -30,6 +34,12 @@ def main() -> None:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         sys.exit(1)
+
+
+def _allow_files() -> None:
+    """As many open files as are needed: each agent has three sockets and their connections, and shells allow 1024."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, min(most, _FILES)), most))
 
 
 if __name__ == "__main__":
