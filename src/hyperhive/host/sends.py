@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -87,8 +87,9 @@ class _Batch:
         for recipient in recipients:
             self._last_id += 1
             sending.ids.append(self._last_id)
-            message = self._plan(sending, recipient, thread, first if is_broadcast else None)
-            self._store(sending, message)
+            waiter = self._claim(recipient, len(sending.body))
+            message = self._plan(sending, recipient, thread, first if is_broadcast else None, waiter)
+            self._store(sending, message, waiter)
         if sending.key is not None and sending.sender == OPERATOR:
             self._sent_keys[sending.sender, sending.key] = sending.ids
 
@@ -124,7 +125,9 @@ class _Batch:
                 f"{length:,} messages wait for {recipient} already", "wait until it has read some, and send less"
             )
 
-    def _plan(self, sending: Sending, recipient: str, thread: int | None, broadcast: int | None) -> Message:
+    def _plan(
+        self, sending: Sending, recipient: str, thread: int | None, broadcast: int | None, waiter: Waiter | None
+    ) -> Message:
         tx = self._tx
         return Message(
             id=self._last_id,
@@ -132,8 +135,8 @@ class _Batch:
             recipient=recipient,
             body=sending.body,
             sent_at=tx.at,
-            state=MessageState.QUEUED,
-            deliveries=0,
+            state=MessageState.QUEUED if waiter is None else MessageState.LEASED,
+            deliveries=0 if waiter is None else 1,
             thread=thread,
             in_reply_to=sending.in_reply_to,
             priority=sending.priority,
@@ -141,12 +144,10 @@ class _Batch:
             broadcast=broadcast,
         )
 
-    def _store(self, sending: Sending, message: Message) -> None:
-        waiter = self._claim(message)
+    def _store(self, sending: Sending, message: Message, waiter: Waiter | None) -> None:
         if waiter is None:
             self._waiting.note_queued(message.recipient)
         else:
-            message = replace(message, state=MessageState.LEASED, deliveries=1)
             sending.handed.append((waiter, message))
         # Of a broadcast the first has the key: the table holds one of each.
         key = sending.key if message.broadcast in (None, message.id) else None
@@ -170,9 +171,8 @@ class _Batch:
         self.bodies.append((message.id, message.body))
         self._tx.tell(EventName.MESSAGE_SENT, message.recipient, {"id": message.id}, message)
 
-    def _claim(self, message: Message) -> Waiter | None:
-        """Who is handed the message at once, with those that it was handed before in this transaction."""
-        recipient, size = message.recipient, len(message.body)
+    def _claim(self, recipient: str, size: int) -> Waiter | None:
+        """Who is handed a message of so many characters at once, with those of before in this transaction."""
         found = self._claims.get(recipient)
         if found is None:
             waiter = self._waiting.claim(recipient)
