@@ -192,7 +192,7 @@ class Known:
 
 def look(roots: Roots) -> Seen:
     tables = read_tables(roots)
-    messages = [json.loads(row["body"]) for row in tables["messages"] if row["sender"] == "system"]
+    messages = [json.loads(row["body"]) for row in tables["message_rows"] if row["sender"] == "system"]
     return Seen(
         agents={row["name"]: row for row in tables["agents"]},
         drafts={row["name"] for row in tables["drafts"]},
@@ -208,8 +208,8 @@ def read_tables(roots: Roots) -> dict[str, list[dict[str, Any]]]:
     with closing(sqlite3.connect(roots.database)) as connection:
         connection.row_factory = sqlite3.Row
         return {
-            name: [dict(row) for row in connection.execute(f"select * from {name} order by rowid")]
-            for name in ("agents", "drafts", "approvals", "events", "messages")
+            name: [dict(row) for row in connection.execute(f"select * from {name}")]
+            for name in ("agents", "drafts", "approvals", "events", "messages", "message_rows")
         }
 
 

@@ -283,7 +283,8 @@ def test_a_push_makes_a_notification_with_every_page_closed_and_deciding_from_it
     for odd in ({}, {"kind": "need"}, {"kind": "later", "key": "x", "title": "y"}):
         deliver(session, hive, registration, odd)
     deliver(session, hive, registration, {"kind": "test", "key": "test", "title": "seen"})
-    wait_for(lambda: [row["title"] for row in shown(worker_of(context))] == ["seen"], "the test")
+    # The browser may say that something came in the background, for those pushes that showed nothing.
+    wait_for(lambda: "seen" in [row["title"] for row in shown(worker_of(context))], "the test")
 
 
 def test_a_device_is_tried_out_muted_and_removed_in_the_page(

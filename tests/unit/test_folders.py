@@ -57,3 +57,15 @@ async def test_folders_are_made_once_and_then_left_as_they_are(tmp_path: Path) -
     assert roots.state_folder("alice").stat().st_mode & 0o777 == 0o750
     assert roots.claude_folder("alice").stat().st_mode & 0o777 == 0o700
     assert (roots.proposed_folder / "alice").is_dir()
+
+
+async def test_a_folder_that_was_made_and_not_handed_over_is_handed_over_now(tmp_path: Path) -> None:
+    """As a daemon leaves it that dies between the two."""
+    roots = Roots(tmp_path / "data", tmp_path / "run")
+    uid = 1_900_000_001 if os.geteuid() == 0 else None
+    record = AgentRecord("alice", uid, 0, Desired.RUNNING, "", datetime(2026, 1, 1, tzinfo=UTC), None)
+    state = roots.state_folder("alice")
+    state.mkdir(mode=0o700, parents=True)
+    await folders.make_folders(roots, record, None)
+    found = state.stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (os.geteuid() if uid is None else uid, 0o700)

@@ -106,6 +106,7 @@ def replace_beneath(folder: Path, name: str, content: bytes, *, mode: int, uid: 
 def make_folders_beneath(root: Path, names: Sequence[str], *, mode: int, uid: int | None) -> None:
     """Makes `root/name/name…`, each where it is missing, for `uid` if one is given. What is there is left as it is.
 
+    A folder that is there and still our own was made by a process that died before it handed it over: that is done now.
     Raises OSError: ENOTDIR or ELOOP if something else has such a name, a link to a folder, too: none is followed.
     """
     folder = os.open(root, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -118,7 +119,7 @@ def make_folders_beneath(root: Path, names: Sequence[str], *, mode: int, uid: in
             inner = os.open(name, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
             os.close(folder)
             folder = inner
-            if made:
+            if made or (uid is not None and os.fstat(folder).st_uid == os.geteuid()):
                 os.fchmod(folder, mode)
                 if uid is not None:
                     os.fchown(folder, uid, uid)
