@@ -13,7 +13,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, RefusedError
+from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import EVERYBODY, Message, MessageState, Priority, check_ttl, parse_body
 from hyperhive.core.names import OPERATOR, parse_recipient
@@ -29,6 +29,7 @@ from hyperhive.host.leases import (
 )
 from hyperhive.host.message_records import get_message
 from hyperhive.host.recent_keys import RecentKeys
+from hyperhive.host.recipients import Recipients
 from hyperhive.host.sends import Sending, store_sends
 from hyperhive.host.store.rows import to_message
 from hyperhive.host.store.store import Store, Transaction
@@ -40,7 +41,6 @@ _WAKING = frozenset(
 )
 # A wake is only a hint: for whoever waits the store is asked again after this long all the same.
 RECHECK_S = 60.0
-REFUSED_EVERY_S = 10.0
 # What expires sooner than this may last as long.
 EXPIRY_CHECK_S = 1.0
 EXPIRY_WAIT_S = 60.0
@@ -93,11 +93,12 @@ class Broker:
         """
         self._store = store
         self._get_policy = get_policy
+        # What is sent too often is refused later: a message that was sent before does not count again.
+        self._recipients = Recipients(store, get_policy)
         self._find_policy = find_policy
         self._check_rate = check_rate
         self._waiting = Waiting()
         self._keys = RecentKeys()
-        self._refused_at_s: dict[str, float] = {}
         self._expiring = asyncio.Event()
         self._sends = store.open_lane(lambda tx, items: store_sends(tx, items, self._waiting), self._sent)
         self._acks = store.open_lane(_store_acks, _acked)
@@ -158,7 +159,7 @@ class Broker:
         """Checks and queues what is sent and returns the ids, one for each recipient. Raises like `send`."""
         _check(sending)
         if sending.sender != OPERATOR:
-            await self._check_allowed(sending, await self._get_policy(sending.sender))
+            await self._check_allowed(sending)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
 
         def settle(done: Sending) -> None:
@@ -187,25 +188,14 @@ class Broker:
         self._put(sending)
         return True
 
-    async def _check_allowed(self, sending: Sending, policy: Policy) -> None:
+    async def _check_allowed(self, sending: Sending) -> None:
         """Raises RefusedError, and records it, unless the sender's applied config lets it write to the recipient."""
-        sender, recipient = sending.sender, sending.recipient
-        if recipient == EVERYBODY:
-            sending.allows = lambda name: decide_recipient(policy, sender, name).verdict is Verdict.ALLOW
+        sender = sending.sender
+        if sending.recipient != EVERYBODY:
+            await self._recipients.check(sender, sending.recipient)
             return
-        decision = decide_recipient(policy, sender, recipient)
-        if decision.verdict is not Verdict.ALLOW:
-            await self._record_refusal(sender, recipient, decision.rule)
-            raise RefusedError(decision.reason, "the manager can propose a change of your config")
-
-    async def _record_refusal(self, sender: str, recipient: str, rule: str) -> None:
-        """Once in a while for each sender: one that tries on and on must not fill the disk."""
-        at_s = asyncio.get_running_loop().time()
-        if at_s - self._refused_at_s.get(sender, -REFUSED_EVERY_S) < REFUSED_EVERY_S:
-            return
-        self._refused_at_s[sender] = at_s
-        body = {"recipient": recipient, "rule": rule}
-        await self._store.write(lambda tx: tx.emit(EventName.MESSAGE_REFUSED, sender, body))
+        policy = await self._get_policy(sender)
+        sending.allows = lambda name: decide_recipient(policy, sender, name).verdict is Verdict.ALLOW
 
     def _put(self, sending: Sending) -> None:
         if sending.key is not None and sending.sender != OPERATOR and self._keys.join(sending):

@@ -6,6 +6,7 @@ built-in types, which Python does one at a time.
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
@@ -28,7 +29,7 @@ _LEAVING = frozenset(
 )
 
 
-class Waiter:
+class Waiter(ABC):
     """One call of recv. Whoever waits makes it a class of theirs, with what is to be done with the answer."""
 
     __slots__ = ("_free", "deadline_s", "found", "generation", "is_gone", "max_messages", "recipient", "timer")
@@ -45,13 +46,13 @@ class Waiter:
         self.is_gone = False
         self._free = [True]
 
+    @abstractmethod
     def deliver(self, messages: list[Message], waiting: int) -> None:
         """Called once with what it was handed, and how many more wait."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, error: Exception) -> None:
         """Called instead, with why it gets nothing."""
-        raise NotImplementedError
 
     @property
     def is_taken(self) -> bool:
