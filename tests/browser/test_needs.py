@@ -1,4 +1,4 @@
-"""The queue of what needs the operator, in Chromium: dealt with in place, while everything else stays as it is."""
+"""The queue of what needs the operator, in Chromium: each is asked in one place, and everything else stays as it is."""
 
 import re
 from collections.abc import Callable, Generator
@@ -48,30 +48,35 @@ def need(page: Page, key: str) -> Locator:
     return page.get_by_test_id(f"need-{key}")
 
 
+def question(page: Page, id_: int) -> Locator:
+    """Where it is answered."""
+    return page.get_by_test_id(f"question-{id_}")
+
+
 def leave(page: Page) -> None:
-    """Nobody is at the list any more: what ended goes."""
+    """Nobody is at the lists any more: what ended goes."""
     page.evaluate("document.activeElement.blur()")
     page.mouse.move(5, 5)
 
 
 def type_half(page: Page, id_: int) -> Locator:
-    """Half an answer, and an option, in a row of the queue; the focus stays there."""
-    row = need(page, f"question-{id_}")
+    """Half an answer, and an option; the focus stays there."""
+    row = question(page, id_)
     row.get_by_label("two").check()
-    field = row.get_by_test_id("need-answer-text")
+    field = row.get_by_test_id("answer-text")
     field.press_sequentially(HALF)
     return field
 
 
 def check_half(page: Page, id_: int) -> None:
-    row = need(page, f"question-{id_}")
-    field = row.get_by_test_id("need-answer-text")
+    row = question(page, id_)
+    field = row.get_by_test_id("answer-text")
     expect(field).to_have_value(HALF)
     expect(field).to_be_focused()
     expect(row.get_by_label("two")).to_be_checked()
 
 
-def test_a_question_with_options_free_text_and_a_countdown_is_answered_from_the_queue(
+def test_a_question_with_options_free_text_and_a_countdown_is_answered_by_keyboard_from_the_queue(
     page: Page, hive: HiveProcess
 ) -> None:
     expect(page.get_by_test_id("needs")).to_contain_text("nothing needs you")
@@ -83,19 +88,34 @@ def test_a_question_with_options_free_text_and_a_countdown_is_answered_from_the_
         expect(row).to_contain_text("if you do nothing: it expires")
         expect(page).to_have_title("(1) hyperhive")
         expect(page.get_by_test_id("needs-count")).to_have_text("1 needs you")
-        timer = row.get_by_role("timer")
-        first = timer.inner_text()
-        assert first.endswith(" left")
-        expect(timer).not_to_have_text(first)
-        expect(row.get_by_test_id("need-answer")).to_have_attribute("aria-disabled", "true")
-        row.get_by_label("mauve").check()
-        row.get_by_test_id("need-answer-text").fill("but a dark one")
-        row.get_by_test_id("need-answer").click()
+        # Asked once: the queue has a line of it, with the way to its one form.
+        expect(row.locator("input, textarea")).to_have_count(0)
+        place = question(page, id_)
+        expect(page.locator(".answer")).to_have_count(1)
+        for shown in (row, place):
+            timer = shown.get_by_role("timer")
+            first = timer.inner_text()
+            assert first.endswith(" left")
+            expect(timer).not_to_have_text(first)
+        expect(place.get_by_test_id("answer")).to_have_attribute("aria-disabled", "true")
+        row.get_by_test_id("need-go").focus()
+        page.keyboard.press("Enter")
+        expect(place.get_by_label("amber")).to_be_focused()
+        expect(place.get_by_label("amber")).to_be_in_viewport()
+        page.keyboard.press("ArrowDown")
+        expect(place.get_by_label("mauve")).to_be_checked()
+        page.keyboard.press("Tab")
+        page.keyboard.type("but a dark one")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(place).to_have_attribute("data-status", "answered")
+        expect(place).to_be_focused()
         expect(row).to_have_attribute("data-gone", "true")
         expect(page).to_have_title("hyperhive")
         expect(page.get_by_test_id("needs-count")).to_have_text("")
         leave(page)
         expect(row).to_have_count(0)
+        expect(page.locator(".answer")).to_have_count(0)
         expect(page.get_by_test_id("needs")).to_contain_text("nothing needs you")
         [told] = [m for m in hive.get("/api/messages") if m["recipient"] == "manager" and m["sender"] == "operator"]
         assert "mauve" in told["body"]
@@ -128,18 +148,21 @@ def test_one_question_ends_while_half_an_answer_to_another_stays(
         ending = ask(link, "or that one?", ttl_s=ttl_s)
         expect(need(page, f"question-{ending}")).to_be_visible()
         expect(page).to_have_title("(2) hyperhive")
-        top = need(page, f"question-{kept}").bounding_box()
+        expect(page.locator(".answer")).to_have_count(2)
+        above, below = page.get_by_test_id("needs"), question(page, ending)
+        places = above.bounding_box(), (below.bounding_box() or {}).get("height")
         end(hive, link, ending)
         expect(need(page, f"question-{ending}")).to_have_attribute("data-gone", "true", timeout=15_000)
-        expect(page.get_by_test_id(f"question-{ending}")).to_have_attribute("data-status", status)
+        expect(question(page, ending)).to_have_attribute("data-status", status)
         expect(page).to_have_title("(1) hyperhive")
         check_half(page, kept)
-        # The one that has the earlier deadline came below: nothing moves under the hand.
-        assert need(page, f"question-{kept}").bounding_box() == top
+        # What ended keeps its place, in the queue above and where it was answered: nothing moves under the hand.
+        assert (above.bounding_box(), (below.bounding_box() or {}).get("height")) == places
         page.keyboard.type("wer")
         leave(page)
         expect(need(page, f"question-{ending}")).to_have_count(0)
-        expect(need(page, f"question-{kept}").get_by_test_id("need-answer-text")).to_have_value(f"{HALF}wer")
+        expect(page.locator(".answer")).to_have_count(1)
+        expect(question(page, kept).get_by_test_id("answer-text")).to_have_value(f"{HALF}wer")
 
 
 def test_half_an_answer_survives_a_crash_of_the_daemon(page: Page, hive: HiveProcess) -> None:
@@ -153,7 +176,9 @@ def test_half_an_answer_survives_a_crash_of_the_daemon(page: Page, hive: HivePro
     expect(page).to_have_title("(1) hyperhive")
 
 
-def test_an_address_with_a_needs_name_goes_to_its_row_also_when_it_comes_later(page: Page, hive: HiveProcess) -> None:
+def test_an_address_with_a_questions_name_goes_to_its_form_also_when_it_comes_later(
+    page: Page, hive: HiveProcess
+) -> None:
     page.set_viewport_size(PHONE)
     with asker(hive) as link:
         first = ask(link, "first?")
@@ -167,26 +192,44 @@ def test_an_address_with_a_needs_name_goes_to_its_row_also_when_it_comes_later(p
         expect(need(page, f"question-{first}")).to_be_visible()
         second = ask(link, "second?")
         assert second == first + 1
-        expect(need(page, f"question-{second}")).to_be_focused()
-        expect(need(page, f"question-{second}")).to_be_in_viewport()
+        field = question(page, second).get_by_test_id("answer-text")
+        expect(field).to_be_focused()
+        expect(field).to_be_in_viewport()
+        page.keyboard.type("at once")
+        expect(field).to_have_value("at once")
+        # And from one to the other, from the queue.
+        need(page, f"question-{first}").get_by_test_id("need-go").click()
+        expect(question(page, first).get_by_test_id("answer-text")).to_be_focused()
+        expect(field).to_have_value("at once")
 
 
-def test_an_approval_is_seen_and_decided_in_the_queue(page: Page, hive: HiveProcess) -> None:
+def test_an_approval_is_gone_to_from_the_queue_and_decided_in_its_one_place(page: Page, hive: HiveProcess) -> None:
     with asker(hive) as link:
         link.call("request_spawn", name="scribe", description="writes things down")
         link.call("request_spawn", name="noise", description="makes noise")
         row = need(page, "approval-2")
         expect(row).to_contain_text("a new agent noise waits for approval")
-        row.get_by_test_id("need-deny-open").click()
-        row.get_by_test_id("need-deny-reason").fill("no noise")
-        row.get_by_test_id("need-deny").click()
-        expect(page.get_by_test_id("approval-2")).to_have_attribute("data-status", "denied")
+        expect(page.get_by_test_id("needs").get_by_role("button")).to_have_count(0)
+        expect(page.locator(".decision")).to_have_count(2)
+        row.get_by_test_id("need-go").click()
+        place = page.get_by_test_id("approval-2")
+        # A key that was meant for something else decides nothing.
+        expect(place).to_be_focused()
+        expect(place).to_be_in_viewport()
+        place.get_by_test_id("deny-open").click()
+        place.get_by_test_id("deny-reason").fill("no noise")
+        place.get_by_test_id("deny").click()
+        expect(place).to_have_attribute("data-status", "denied")
         leave(page)
         expect(row).to_have_count(0)
+        expect(page.locator(".decision")).to_have_count(1)
         row = need(page, "approval-1")
-        row.get_by_test_id("need-review-toggle").click()
-        expect(row.get_by_test_id("review-1")).to_contain_text("with the default config")
-        row.get_by_test_id("need-approve").click()
+        place = page.get_by_test_id("approval-1")
+        place.get_by_test_id("review-toggle").click()
+        expect(place.get_by_test_id("review-1")).to_have_count(0)
+        row.get_by_test_id("need-go").click()
+        expect(place.get_by_test_id("review-1")).to_contain_text("with the default config")
+        place.get_by_test_id("approve").click()
         expect(page.get_by_test_id("agent-scribe")).to_be_visible()
         leave(page)
         expect(row).to_have_count(0)

@@ -64,6 +64,8 @@ def hive(hive_of_module: HiveProcess) -> Iterator[HiveProcess]:
     yield hive_of_module
     for row in hive_of_module.get("/api/approvals?status=pending"):
         hive_of_module.post(f"/api/approvals/{row['id']}/deny")
+    for row in hive_of_module.get("/api/questions?status=open"):
+        hive_of_module.post(f"/api/questions/{row['id']}/cancel")
     with hive_of_module.client() as client:
         for row in hive_of_module.get("/api/devices"):
             client.delete(f"/api/devices/{row['id']}").raise_for_status()
@@ -99,6 +101,15 @@ def ask_for(hive: HiveProcess, name: str) -> int:
     return int(row["id"])
 
 
+def ask_question(hive: HiveProcess, question: str, **more: Any) -> int:
+    """Has the manager ask the operator; the question's id."""
+    with Link(hive, "manager") as link:
+        link.call("hello", protocol=PROTOCOL_VERSION, generation=1, holding=[])
+        key = f"key of {question}"
+        answer = link.call("ask_operator", question=question, ttl_seconds=3600, idempotency_key=key, **more)
+    return int(answer["result"]["id"])
+
+
 def add_device(hive: HiveProcess, push_service: PushService) -> None:
     """What the page does once the browser has subscribed."""
     key = hive.get("/api/push-key")["public_key"]
@@ -117,7 +128,11 @@ def wait_shown(page: Page, *tags: str) -> list[dict[str, Any]]:
 
 
 def click(context: BrowserContext, approval: int, action: str = "", times: int = 1) -> None:
-    worker_of(context).evaluate(CLICK, {"tag": f"need-approval-{approval}", "action": action, "times": times})
+    click_need(context, f"approval-{approval}", action, times)
+
+
+def click_need(context: BrowserContext, key: str, action: str = "", times: int = 1) -> None:
+    worker_of(context).evaluate(CLICK, {"tag": f"need-{key}", "action": action, "times": times})
 
 
 def status_of(hive: HiveProcess, approval: int) -> str:
@@ -172,8 +187,8 @@ def test_a_click_brings_the_open_page_to_the_item_and_opens_no_other(
     page.get_by_role("link", name="manager", exact=True).first.click()
     expect(page.get_by_test_id("agent-state")).to_be_visible()
     click(context, approval)
-    row = page.get_by_test_id(f"need-approval-{approval}")
-    expect(row).to_be_focused(timeout=20_000)
+    # Where it is decided, not its line in the queue.
+    expect(page.get_by_test_id(f"approval-{approval}")).to_be_focused(timeout=20_000)
     assert page.url == f"{hive.origin}/#need-approval-{approval}"
     assert len(context.pages) == 1
     expect(page.get_by_test_id("flow-text")).to_have_value("half a sentence")
@@ -183,8 +198,36 @@ def test_a_click_brings_the_open_page_to_the_item_and_opens_no_other(
     wait_shown(page, f"need-approval-{second}")
     page.get_by_test_id("flow-text").focus()
     click(context, second)
-    expect(page.get_by_test_id(f"need-approval-{second}")).to_be_focused(timeout=20_000)
+    expect(page.get_by_test_id(f"approval-{second}")).to_be_focused(timeout=20_000)
     assert {status_of(hive, approval), status_of(hive, second)} == {"pending"}
+
+
+def test_a_click_on_a_question_brings_the_focus_into_its_form_and_half_an_answer_to_another_stays(
+    context: BrowserContext, hive: HiveProcess
+) -> None:
+    page = open_page(context, hive)
+    enable(page)
+    first = ask_question(hive, "first?")
+    wait_shown(page, f"need-question-{first}")
+    field = page.get_by_test_id(f"question-{first}").get_by_test_id("answer-text")
+    field.fill("half an answer")
+    field.focus()
+    second = ask_question(hive, "second?", options=["yes", "no"])
+    wait_shown(page, f"need-question-{first}", f"need-question-{second}")
+    click_need(context, f"question-{second}")
+    place = page.get_by_test_id(f"question-{second}")
+    expect(place.get_by_label("yes")).to_be_focused(timeout=20_000)
+    expect(place.get_by_label("yes")).to_be_in_viewport()
+    page.keyboard.press("Space")
+    expect(place.get_by_label("yes")).to_be_checked()
+    # From another page, too.
+    page.goto(f"{hive.origin}/agent/manager/")
+    expect(page.get_by_test_id("agent-state")).to_be_visible()
+    click_need(context, f"question-{first}")
+    expect(field).to_be_focused(timeout=20_000)
+    expect(field).to_be_in_viewport()
+    expect(field).to_have_value("half an answer")
+    assert len(context.pages) == 1
 
 
 def test_an_approval_is_denied_and_approved_from_its_notification_once_however_often_it_is_clicked(
@@ -219,7 +262,7 @@ def test_what_cannot_be_done_from_a_notification_opens_the_page_and_decides_noth
     worker.evaluate("() => { self.realFetch = self.fetch; self.fetch = () => Promise.reject(new TypeError('gone')); }")
     click(context, approval, "deny")
     worker.evaluate("() => { self.fetch = self.realFetch; }")
-    expect(page.get_by_test_id(f"need-approval-{approval}")).to_be_focused(timeout=20_000)
+    expect(page.get_by_test_id(f"approval-{approval}")).to_be_focused(timeout=20_000)
     assert status_of(hive, approval) == "pending"
     # Without a session the hive takes nothing.
     second = ask_for(hive, "locked")

@@ -1,37 +1,63 @@
-import { signal } from "@preact/signals";
+import { type ReadonlySignal, type Signal, useSignal } from "@preact/signals";
 import type { RefObject } from "preact";
-import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
-/**
- * Keys in an order that does not change while somebody is at the list: the pointer is over it or the focus in it. What
- * is new comes last meanwhile, and what is gone keeps its place, so that no click meets another row than it was for.
- */
-export function useHeld<K>(keys: readonly K[], list: RefObject<HTMLElement | null>): readonly K[] {
-  const pointed = useMemo(() => signal(false), []);
-  const focused = useMemo(() => signal(false), []);
-  const shown = useRef(keys);
+/** Sets `at` to whether somebody is at the list: the pointer is over it or the focus in it. */
+export function usePresence(list: RefObject<HTMLElement | null>, at: Signal<boolean>): void {
   useEffect(() => {
     const element = list.current;
     if (element === null) return;
-    const look = () => {
-      focused.value = element.contains(document.activeElement);
+    let pointed = false;
+    let focused = false;
+    const tell = (now: { pointed?: boolean; focused?: boolean }) => {
+      ({ pointed = pointed, focused = focused } = now);
+      at.value = pointed || focused;
     };
     const listeners: [string, (event: Event) => void][] = [
       // A finger points only while it is down.
-      ["pointerenter", (event) => (pointed.value = (event as PointerEvent).pointerType !== "touch")],
-      ["pointerleave", () => (pointed.value = false)],
-      ["focusin", () => (focused.value = true)],
+      ["pointerenter", (event) => tell({ pointed: (event as PointerEvent).pointerType !== "touch" })],
+      ["pointerleave", () => tell({ pointed: false })],
+      ["focusin", () => tell({ focused: true })],
       // Where the focus is, is known only once it has gone.
-      ["focusout", () => setTimeout(look)],
+      ["focusout", () => setTimeout(() => tell({ focused: element.contains(document.activeElement) }))],
     ];
     for (const [name, listener] of listeners) element.addEventListener(name, listener);
     return () => {
       for (const [name, listener] of listeners) element.removeEventListener(name, listener);
+      at.value = false;
     };
-  }, [list, pointed, focused]);
+  }, [list, at]);
+}
 
-  const held = pointed.value || focused.value;
+/**
+ * Keys in an order that does not change while somebody is at the list, or `beside` says so. What is new comes last
+ * meanwhile, and what is gone keeps its place, so that no click meets another row than it was for.
+ */
+export function useHeld<K>(
+  keys: readonly K[],
+  list: RefObject<HTMLElement | null>,
+  beside: ReadonlySignal<boolean>,
+): readonly K[] {
+  const at = useSignal(false);
+  const shown = useRef(keys);
+  usePresence(list, at);
+  const held = at.value || beside.value;
   const known = new Set(shown.current);
   shown.current = held ? [...shown.current, ...keys.filter((key) => !known.has(key))] : keys;
   return shown.current;
+}
+
+/**
+ * What asks in a row: shown while it is `open`, and once that ended still in its place, dead, while somebody is at the
+ * list. The focus does not fall off with it: it goes to the row.
+ */
+export function useEnding(open: boolean, at: ReadonlySignal<boolean>) {
+  const form = useRef<HTMLDivElement>(null);
+  const shown = useRef(open);
+  shown.current = open || (shown.current && at.value);
+  useLayoutEffect(() => {
+    if (!open && form.current?.contains(document.activeElement))
+      form.current.closest("li")?.focus({ preventScroll: true });
+  }, [open]);
+  return { form, shown: shown.current };
 }

@@ -1,12 +1,21 @@
 import { useEffect, useRef } from "preact/hooks";
 import { fragment } from "./route.ts";
 
-/** Shows an element of the page and gives it the focus, as far as it takes it. Tells whether there is one. */
+/**
+ * Shows an element of the page and gives the focus to what is first to be filled in within it (`data-first`), else to
+ * itself, as far as it takes it. Tells whether there is one.
+ */
 export function jumpTo(id: string): boolean {
   const element = id === "" ? null : document.getElementById(id);
   if (element === null) return false;
-  element.scrollIntoView({ block: "center" });
-  element.focus({ preventScroll: true });
+  const first = element.querySelector<HTMLElement>("[data-first]");
+  first?.focus({ preventScroll: true });
+  const focused = first !== null && document.activeElement === first;
+  if (!focused) element.focus({ preventScroll: true });
+  // What is too long to be seen at once is shown where it is filled in, or else from where it begins.
+  if (element.offsetHeight <= window.innerHeight) element.scrollIntoView({ block: "center" });
+  else if (focused) first.scrollIntoView({ block: "center" });
+  else element.scrollIntoView({ block: "start" });
   return true;
 }
 
@@ -19,7 +28,8 @@ export function useJump(prefix: string, mark: unknown): void {
   const done = useRef<object | null>(null);
   useEffect(() => {
     if (done.current === wanted || !wanted.id.startsWith(prefix)) return;
-    if (document.activeElement?.matches("input, textarea, select")) return;
-    if (jumpTo(wanted.id)) done.current = wanted;
+    if (document.getElementById(wanted.id) === null) return;
+    done.current = wanted;
+    if (!document.activeElement?.matches("input, textarea, select")) jumpTo(wanted.id);
   }, [wanted, prefix, mark]);
 }

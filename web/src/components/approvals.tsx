@@ -1,8 +1,10 @@
-import { useSignal } from "@preact/signals";
+import { type ReadonlySignal, type Signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Approval } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
+import { useEnding, usePresence } from "../held.ts";
+import { fragment } from "../route.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
 import { Commit } from "./commit.tsx";
@@ -17,9 +19,14 @@ import { Age } from "./when.tsx";
 const OPEN_REVIEWS = 8;
 const AT_WORK = new Set(["approved", "building"]);
 
-/** What waits for the operator's decision, what was decided while the page was open, and the operator's own spawn. */
-export function Approvals() {
+/**
+ * What waits for the operator's decision, what was decided while the page was open, and the operator's own spawn.
+ * Sets `at` to whether somebody is at the list.
+ */
+export function Approvals({ at }: { at: Signal<boolean> }) {
   const { store } = useApp();
+  const list = useRef<HTMLUListElement>(null);
+  usePresence(list, at);
   const ids = store.approvals.keys.value;
   const pending = store.approvals.rows().filter((row) => row.status === "pending").length;
   return (
@@ -31,9 +38,9 @@ export function Approvals() {
       urgent={pending > 0}
     >
       {ids.length === 0 && <Empty>nothing waits for you</Empty>}
-      <ul class="rows">
+      <ul class="rows" ref={list}>
         {ids.map((id, index) => (
-          <ApprovalRow key={id} id={id} open={index < OPEN_REVIEWS} />
+          <ApprovalRow key={id} id={id} open={index < OPEN_REVIEWS} at={at} />
         ))}
       </ul>
       <SpawnForm />
@@ -41,19 +48,26 @@ export function Approvals() {
   );
 }
 
-function ApprovalRow({ id, open }: { id: number; open: boolean }) {
+function ApprovalRow({ id, open, at }: { id: number; open: boolean; at: ReadonlySignal<boolean> }) {
   const { store } = useApp();
   const row = store.approvals.cell(id)?.value;
   // What is open stays open when it is decided: nothing moves away under the reader.
   const review = useSignal(open && row?.status === "pending");
   const shown = useSignal(false);
+  const pending = row?.status === "pending";
+  const ending = useEnding(pending, at);
+  const place = `need-approval-${id}`;
+  // Whoever is brought here is to see the change.
+  useEffect(() => {
+    if (fragment.value.id === place) review.value = true;
+  }, [fragment.value]);
   if (row === undefined) return null;
-  const pending = row.status === "pending";
   return (
     <li
-      id={`approval-${id}`}
+      id={place}
       tabIndex={-1}
       class={renderRowClass(row)}
+      aria-label={`approval ${id}, ${row.kind} of ${row.agent}`}
       data-testid={`approval-${id}`}
       data-status={row.status}
     >
@@ -92,14 +106,18 @@ function ApprovalRow({ id, open }: { id: number; open: boolean }) {
         </div>
       )}
       {review.value && <ReviewView row={row} onShown={() => (shown.value = true)} />}
-      {pending && <Decision row={row} unread={row.commit !== null && !shown.value} />}
+      {ending.shown && (
+        <div class="ending" ref={ending.form} inert={!pending}>
+          <Decision row={row} unread={row.commit !== null && !shown.value} />
+        </div>
+      )}
     </li>
   );
 }
 
 function renderRowClass({ status }: Approval): string {
-  if (status === "pending") return "row";
-  return AT_WORK.has(status) ? "row row-work" : "row row-past";
+  if (status === "pending") return "row row-asks";
+  return AT_WORK.has(status) ? "row row-asks row-work" : "row row-asks row-past";
 }
 
 /** How far a decided approval is; what is being built shows that it goes on. */
@@ -117,11 +135,9 @@ interface DecisionProps {
   row: Approval;
   /** The change was not shown yet. Nobody approves what they could not see. */
   unread: boolean;
-  /** Begins the test ids and the names of drafts where there is another one on the page. */
-  place?: string;
 }
 
-export function Decision({ row, unread, place = "" }: DecisionProps) {
+function Decision({ row, unread }: DecisionProps) {
   const { api } = useApp().store;
   const denying = useSignal(false);
   const what = `${row.kind} of ${row.agent}`;
@@ -130,7 +146,7 @@ export function Decision({ row, unread, place = "" }: DecisionProps) {
       <div class="acts">
         <Act
           label={`approve ${what}`}
-          testId={`${place}approve`}
+          testId="approve"
           kind="good"
           disabled={unread}
           until={row.status}
@@ -146,21 +162,21 @@ export function Decision({ row, unread, place = "" }: DecisionProps) {
           class="act"
           aria-expanded={denying.value}
           aria-label={`deny ${what}, with a reason`}
-          data-testid={`${place}deny-open`}
+          data-testid="deny-open"
           onClick={() => (denying.value = !denying.value)}
         >
           deny…
         </button>
         {unread && <span class="dim">can be approved once the change is shown</span>}
       </div>
-      {denying.value && <DenyForm row={row} what={what} place={place} />}
+      {denying.value && <DenyForm row={row} what={what} />}
     </div>
   );
 }
 
-function DenyForm({ row, what, place }: { row: Approval; what: string; place: string }) {
+function DenyForm({ row, what }: { row: Approval; what: string }) {
   const { api } = useApp().store;
-  const reason = useDraft(`${place}deny-${row.id}`);
+  const reason = useDraft(`deny-${row.id}`);
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => field.current?.focus(), []);
   return (
@@ -171,13 +187,13 @@ function DenyForm({ row, what, place }: { row: Approval; what: string; place: st
         maxLength={2000}
         placeholder={`why not? ${row.requested_by} will read this`}
         aria-label={`reason to deny ${what}`}
-        data-testid={`${place}deny-reason`}
+        data-testid="deny-reason"
         value={reason.value}
         onInput={(event) => (reason.value = event.currentTarget.value)}
       />
       <Act
         label={`deny ${what}`}
-        testId={`${place}deny`}
+        testId="deny"
         kind="danger"
         until={row.status}
         onDone={() => (reason.value = "")}

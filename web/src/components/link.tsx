@@ -12,6 +12,7 @@ export function Link({
   children: ComponentChildren;
   class?: string;
   "aria-label"?: string;
+  "data-testid"?: string;
 }) {
   return (
     <a

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from "vitest";
-import type { HiveEvent, Need } from "../api_types.ts";
+import type { HiveEvent, Need, Question } from "../api_types.ts";
 import { AgentPage } from "../pages/agent.tsx";
 import { DashboardPage } from "../pages/dashboard.tsx";
 import { navigate } from "../route.ts";
@@ -99,69 +99,107 @@ test("the most urgent stands first, as the hive sorts them", async () => {
   expect(rows()).toEqual(["need-question-3", "need-question-2", "need-crash-bob", "need-crash-alice"]);
 });
 
-test("a question is answered in the queue, and its copy below keeps a draft of its own", async () => {
-  const { find, root, lastPost } = await show([ask(2)], {
-    "GET /api/questions": [createQuestion(2, { options: ["red", "blue"] })],
-    "POST /api/questions/2/answer": {},
-  });
-  await settle(() => root.querySelectorAll<HTMLInputElement>('input[name="need-question-2"]')[1]?.click());
-  await settle(() => type(find<HTMLTextAreaElement>("need-answer-text"), "the dark one"));
-  expect(find<HTMLTextAreaElement>("answer-text").value).toBe("");
-  expect(root.querySelectorAll<HTMLInputElement>('input[name="question-2"]')[1]?.checked).toBe(false);
-  await settle(() => find("need-answer").click());
-  expect(lastPost()).toMatchObject({
-    path: "/api/questions/2/answer",
-    body: { options: ["blue"], text: "the dark one" },
-  });
+const PERMISSION = ["allow once", "allow for 30 minutes", "deny"];
+
+/** One of each kind that is asked in a section of its own, with its line in the queue. */
+const ALL_ASKED = [
+  createNeed("approval", "4", { acts: ["approve", "deny"], title: "a change waits", detail: "do\nthis" }),
+  ask(2, { title: "alice asks you a question", detail: "which\n\ncolour?" }),
+  createNeed("permission", "3", { acts: ["answer"], deadline: LATER, title: "alice waits for your word" }),
+  createNeed("notes", "5", { acts: ["answer"], deadline: LATER, title: "a rewrite waits" }),
+];
+const ALL_ROWS = {
+  "GET /api/approvals": (url: URL) =>
+    url.searchParams.get("status") === "pending" ? [createApproval(4, { commit: "c".repeat(40) })] : [],
+  "GET /api/questions": [
+    createQuestion(2, { options: ["red", "blue"] }),
+    createQuestion(3, { kind: "permission", question: "call Bash?\n\nls", options: PERMISSION }),
+    createQuestion(5, { kind: "notes", options: ["apply", "keep the old"] }),
+  ],
+};
+
+test("what has a section of its own is asked there and nowhere else on the page", async () => {
+  const { find, root } = await show(ALL_ASKED, ALL_ROWS);
+  expect(find("needs").querySelector("input, textarea, button")).toBeNull();
+  const forms = [...root.querySelectorAll(".decision, .answer")];
+  expect(forms.map((form) => form.closest("li")?.id)).toEqual([
+    "need-question-2",
+    "need-permission-3",
+    "need-notes-5",
+    "need-approval-4",
+  ]);
+  const ids = [...root.querySelectorAll("[id]")].map((element) => element.id);
+  expect(new Set(ids).size).toBe(ids.length);
 });
 
-test("a tool call is allowed or denied with one click", async () => {
-  const { find, lastPost } = await show(
-    [createNeed("permission", "2", { acts: ["answer"], deadline: LATER })],
-    {
-      "GET /api/questions": [
-        createQuestion(2, {
-          kind: "permission",
-          question: "call Bash?\n\nls",
-          options: ["allow once", "deny"],
-        }),
-      ],
-      "POST /api/questions/2/answer": {},
-    },
-  );
-  await settle(() => type(find<HTMLInputElement>("need-permission-reason"), "no"));
-  await settle(() => find("need-permission-deny").click());
-  expect(lastPost()?.body).toEqual({ options: ["deny"], text: "no" });
+test("its row in the queue is a line that says who asks what until when, and leads to the form", async () => {
+  const { find } = await show(ALL_ASKED, ALL_ROWS);
+  const row = find("need-question-2");
+  for (const words of ["alice asks you a question", "which colour?", "left"])
+    expect(row.textContent).toContain(words);
+  const go = row.querySelector<HTMLElement>('[data-testid="need-go"]');
+  expect(go?.getAttribute("href")).toBe("/#need-question-2");
+  expect(go?.getAttribute("aria-label")).toBe("answer: alice asks you a question");
+  await settle(() => go?.click());
+  expect(document.activeElement?.closest("li")).toBe(find("question-2"));
+  // Again, from wherever one went meanwhile.
+  find("spawn-name").focus();
+  go?.focus();
+  await settle(() => go?.click());
+  expect(document.activeElement?.closest("li")).toBe(find("question-2"));
 });
 
-test("an approval with a change is approved in the queue only once the change was shown there", async () => {
-  const { find, lastPost } = await show([createNeed("approval", "4", { acts: ["approve", "deny"] })], {
-    "GET /api/approvals": (url: URL) =>
-      url.searchParams.get("status") === "pending"
-        ? [createApproval(4, { kind: "apply", commit: "c".repeat(40) })]
-        : [],
-    "POST /api/approvals/4/deny": {},
+test.each([
+  ["question-2", "question-2", "red"],
+  ["notes-5", "question-5", "apply"],
+])("the address of %s has the focus in the first control of its form", async (key, row, option) => {
+  navigate(`/#need-${key}`);
+  const { find } = await show(ALL_ASKED, ALL_ROWS);
+  expect(document.activeElement?.closest("li")).toBe(find(row));
+  expect(document.activeElement?.parentElement?.textContent).toBe(option);
+});
+
+test("the address of a question without options has the focus in the field", async () => {
+  navigate("/#need-question-2");
+  const { find } = await show([ask(2)], { "GET /api/questions": [createQuestion(2)] });
+  expect(document.activeElement).toBe(find("answer-text"));
+});
+
+// A key that was meant for something else must not decide.
+test.each([
+  ["permission-3", "question-3"],
+  ["approval-4", "approval-4"],
+])("the address of %s has the focus at its row, not on a button that decides", async (key, row) => {
+  navigate(`/#need-${key}`);
+  const { find } = await show(ALL_ASKED, ALL_ROWS);
+  expect(document.activeElement).toBe(find(row));
+});
+
+test("whoever is brought to an approval sees its change, also where those are folded", async () => {
+  const approvals = Array.from({ length: 12 }, (_, index) => createApproval(index + 1));
+  const { find, query } = await show([createNeed("approval", "12", { acts: ["approve", "deny"] })], {
+    "GET /api/approvals": (url: URL) => (url.searchParams.get("status") === "pending" ? approvals : []),
   });
-  await settle(() => find("need-approve").click());
-  expect(lastPost()).toBeUndefined();
-  await settle(() => find("need-deny-open").click());
-  await settle(() => type(find<HTMLInputElement>("need-deny-reason"), "not now"));
-  await settle(() => find("need-deny").click());
-  expect(lastPost()).toMatchObject({ path: "/api/approvals/4/deny", body: { reason: "not now" } });
+  expect(query("review-12")).toBeNull();
   await settle(() => find("need-go").click());
-  expect(document.activeElement?.id).toBe("approval-4");
+  expect(find("review-12").closest("li")).toBe(document.activeElement);
 });
 
-test("an approval of a name alone is approved with one click", async () => {
-  const { find, lastPost } = await show([createNeed("approval", "4", { acts: ["approve", "deny"] })], {
-    "GET /api/approvals": (url: URL) =>
-      url.searchParams.get("status") === "pending"
-        ? [createApproval(4, { kind: "spawn", commit: null })]
-        : [],
-    "POST /api/approvals/4/approve": {},
-  });
-  await settle(() => find("need-approve").click());
-  expect(lastPost()?.path).toBe("/api/approvals/4/approve");
+test("a question that comes later than the page is gone to when it is there", async () => {
+  navigate("/#need-question-2");
+  const { app, find } = await show([]);
+  const question = createQuestion(2);
+  await settle(() =>
+    app.store.applyEvent({ id: 1, at: LATER, name: "question.asked", agent: "alice", body: { question } }),
+  );
+  expect(document.activeElement).toBe(find("answer-text"));
+});
+
+test("a line whose question is not on the page leads nowhere and is gone to itself", async () => {
+  navigate("/#need-question-2");
+  const { find, query } = await show([ask(2)]);
+  expect(query("need-go")).toBeNull();
+  expect(document.activeElement).toBe(find("need-question-2"));
 });
 
 test.each([
@@ -210,29 +248,30 @@ test("what an agent wrote never becomes markup or an address", async () => {
   expect(find("needs").textContent).toContain("⟨U+202E⟩⟨U+0007⟩");
 });
 
-test("half typed text, choices and the focus in one row stay while others come, go and end", async () => {
+const ended = (question: Question): HiveEvent => ({
+  id: 1,
+  at: LATER,
+  name: `question.${question.status}`,
+  agent: "alice",
+  body: { question },
+});
+
+test("half typed text, choices and the focus in one form stay while others come, go and end", async () => {
   const { app, find, root, become, rows } = await show([ask(2), ask(3)], {
     "GET /api/questions": [
       createQuestion(2, { options: ["red", "blue"] }),
       createQuestion(3, { options: ["one", "two"] }),
     ],
   });
-  const field = find("need-question-3").querySelector("textarea") as HTMLTextAreaElement;
+  const field = find("question-3").querySelector("textarea") as HTMLTextAreaElement;
   await settle(() => {
     type(field, "half an ans");
-    root.querySelectorAll<HTMLInputElement>('input[name="need-question-3"]')[0]?.click();
+    root.querySelectorAll<HTMLInputElement>('input[name="question-3"]')[0]?.click();
     field.focus();
   });
   field.setSelectionRange(2, 5);
-  const question = createQuestion(2, { status: "cancelled" });
-  const event: HiveEvent = {
-    id: 1,
-    at: LATER,
-    name: "question.cancelled",
-    agent: "alice",
-    body: { question },
-  };
-  await settle(() => app.store.applyEvent(event));
+  app.hive.answers["GET /api/questions"] = [createQuestion(3, { options: ["one", "two"] })];
+  await settle(() => app.store.applyEvent(ended(createQuestion(2, { status: "cancelled" }))));
   await become([createNeed("approval", "9"), ask(3)]);
   for (let round = 0; round < 20; round += 1)
     await become([
@@ -246,11 +285,39 @@ test("half typed text, choices and the focus in one row stay while others come, 
   expect(field.value).toBe("half an ans");
   expect(document.activeElement).toBe(field);
   expect([field.selectionStart, field.selectionEnd]).toEqual([2, 5]);
-  expect(root.querySelectorAll<HTMLInputElement>('input[name="need-question-3"]')[0]?.checked).toBe(true);
-  // What ended keeps its place as long as somebody is at the list.
+  expect(root.querySelectorAll<HTMLInputElement>('input[name="question-3"]')[0]?.checked).toBe(true);
+  // What ended keeps its place above, as long as somebody answers.
   expect(rows().slice(0, 2)).toEqual(["need-question-2", "need-question-3"]);
   expect(find("need-question-2").dataset.gone).toBe("true");
+  expect(find("question-2").querySelector(".ending")?.hasAttribute("inert")).toBe(true);
   expect(document.title).toBe("(3) hyperhive");
+});
+
+test("a form that ends under the hands keeps its place without the focus until they have gone", async () => {
+  const { app, find } = await show([ask(2)], { "GET /api/questions": [createQuestion(2)] });
+  const row = find("question-2");
+  find("answer-text").focus();
+  await settle(() => app.store.applyEvent(ended(createQuestion(2, { status: "answered", answer: "red" }))));
+  expect(row.dataset.status).toBe("answered");
+  expect(row.querySelector(".ending")?.hasAttribute("inert")).toBe(true);
+  expect(document.activeElement).toBe(row);
+  await settle(() => row.blur());
+  await settle();
+  expect(row.querySelector(".ending")).toBeNull();
+  expect(row.textContent).toContain("→ red");
+});
+
+test("a decision that was made elsewhere takes no button from under the pointer", async () => {
+  const { app, find } = await show([], ALL_ROWS);
+  const list = find("approvals").querySelector("ul") as HTMLElement;
+  await settle(() => point(list, "pointerenter"));
+  const approval = createApproval(4, { status: "denied" });
+  await settle(() =>
+    app.store.applyEvent({ id: 1, at: LATER, name: "approval.denied", agent: null, body: { approval } }),
+  );
+  expect(find("approve").closest("[inert]")).not.toBeNull();
+  await settle(() => point(list, "pointerleave"));
+  expect(find("approval-4").querySelector(".decision")).toBeNull();
 });
 
 test("no row moves under the pointer, and all are in order again once it has gone", async () => {
@@ -301,4 +368,8 @@ test("whoever types is not taken away by a row that comes later", async () => {
   field.focus();
   await become([createNeed("crash", "bob")]);
   expect(document.activeElement).toBe(field);
+  // Nor later, by something else that comes.
+  field.blur();
+  await become([createNeed("crash", "bob"), createNeed("crash", "carol")]);
+  expect(document.activeElement).toBe(document.body);
 });

@@ -1,3 +1,4 @@
+import type { ReadonlySignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Need, NeedKind } from "../api_types.ts";
 import { useApp } from "../context.ts";
@@ -7,7 +8,7 @@ import { agentPath, isAgentName } from "../route.ts";
 import { Link } from "./link.tsx";
 import { NeedActs } from "./needs_acts.tsx";
 import { Empty, Section } from "./section.tsx";
-import { Inline } from "./text.tsx";
+import { Block, Inline } from "./text.tsx";
 import { Age, Countdown } from "./when.tsx";
 
 const KINDS: Record<NeedKind, string> = {
@@ -23,14 +24,27 @@ const KINDS: Record<NeedKind, string> = {
   runaway: "runaway",
 };
 
-/** The one queue of what waits for the operator, the most urgent first; each is dealt with where it stands. */
-export function Needs() {
+/** What is asked in a section of its own, and only there: whose rows these are, and what one does there. */
+const ASKED: Partial<Record<NeedKind, { table: "approvals" | "questions"; words: string }>> = {
+  approval: { table: "approvals", words: "decide" },
+  question: { table: "questions", words: "answer" },
+  permission: { table: "questions", words: "allow or deny" },
+  notes: { table: "questions", words: "answer" },
+};
+
+/**
+ * The one queue of what waits for the operator, the most urgent first. What has a section of its own is asked there and
+ * has one line here, with the way to it; the rest is dealt with where it stands. Rows keep their places while somebody
+ * is at them, or `answering` below them.
+ */
+export function Needs({ answering }: { answering: ReadonlySignal<boolean> }) {
   const { store } = useApp();
   const keys = store.needs.keys.value;
   const list = useRef<HTMLUListElement>(null);
-  const shown = useHeld(keys, list);
+  const shown = useHeld(keys, list, answering);
   const there = new Set(keys);
-  useJump("need", shown.join(" "));
+  // What is asked elsewhere has its place there, which may come later than the row here.
+  useJump("need", [shown, store.questions.keys.value, store.approvals.keys.value].join(" "));
   useKeptFocus(list, shown.filter((key) => !there.has(key)).join(" "));
   return (
     <div id="needs" tabIndex={-1}>
@@ -53,9 +67,12 @@ function NeedRow({ id, gone }: { id: string; gone: boolean }) {
   last.current = store.needs.cell(id)?.value ?? last.current;
   const need = last.current;
   if (need === undefined) return null;
+  const asked = ASKED[need.kind];
+  // Its place may come later than the need; from then on the address is that of the place.
+  const placed = asked !== undefined && store[asked.table].keys.value.includes(Number(need.ref));
   return (
     <li
-      id={`need-${id}`}
+      id={placed ? undefined : `need-${id}`}
       tabIndex={-1}
       class={gone ? "row need need-gone" : "row need"}
       aria-labelledby={`need-title-${id}`}
@@ -64,28 +81,61 @@ function NeedRow({ id, gone }: { id: string; gone: boolean }) {
       data-gone={gone || undefined}
       inert={gone}
     >
-      <div class="row-head">
+      <div class={asked ? "row-head need-line" : "row-head"}>
         <span class="chip chip-kind">{KINDS[need.kind] ?? need.kind}</span>
-        <span id={`need-title-${id}`} class="need-title">
-          <Inline text={need.title} />
-        </span>
-        <span class="dim">
-          for <Age at={need.since} />
-        </span>
-        {gone ? (
-          <span class="dim" data-testid="need-ended">
-            needs you no more
+        <Title need={need} />
+        {asked && need.detail && (
+          <span class="need-text">
+            <Inline text={need.detail.replace(/\s+/g, " ")} />
           </span>
-        ) : (
-          need.deadline !== null && <Countdown until={need.deadline} />
         )}
-        <AgentLink agent={need.agent} />
+        <span class="need-when">
+          <span class="dim">
+            for <Age at={need.since} />
+          </span>
+          {gone ? (
+            <span class="dim" data-testid="need-ended">
+              needs you no more
+            </span>
+          ) : (
+            need.deadline !== null && <Countdown until={need.deadline} />
+          )}
+        </span>
+        {asked === undefined && <AgentLink agent={need.agent} />}
+        {asked && placed && (
+          <Link
+            to={`/#need-${id}`}
+            class="act act-good need-go"
+            aria-label={`${asked.words}: ${need.title}`}
+            data-testid="need-go"
+          >
+            {asked.words} ↓
+          </Link>
+        )}
       </div>
-      <NeedActs need={need} />
+      {asked === undefined && need.detail && <Block text={need.detail} />}
+      {asked === undefined && <NeedActs need={need} />}
       <p class="dim need-default">
         if you do nothing: <Inline text={need.by_default} />
       </p>
     </li>
+  );
+}
+
+/** What it is, or where an agent's own text follows, who asks. */
+function Title({ need }: { need: Need }) {
+  const asks = ASKED[need.kind]?.table === "questions" && need.agent !== null;
+  return (
+    <>
+      {asks && (
+        <span class="need-title" aria-hidden="true">
+          <Inline text={need.agent ?? ""} />
+        </span>
+      )}
+      <span id={`need-title-${need.key}`} class={asks ? "visually-hidden" : "need-title"}>
+        <Inline text={need.title} />
+      </span>
+    </>
   );
 }
 

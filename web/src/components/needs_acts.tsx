@@ -1,108 +1,22 @@
-import { useSignal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
 import type { Api } from "../api.ts";
 import type { Need } from "../api_types.ts";
 import { useApp } from "../context.ts";
-import { jumpTo } from "../jump.ts";
 import { agentPath, isAgentName } from "../route.ts";
 import { Act, type ActProps } from "./act.tsx";
-import { Decision } from "./approvals.tsx";
 import { Link } from "./link.tsx";
-import { PermissionForm, PermissionText } from "./permission_form.tsx";
-import { AnswerForm, NotesLink } from "./questions.tsx";
-import { ReviewView } from "./review.tsx";
 import { Grant } from "./steering.tsx";
-import { Block } from "./text.tsx";
 
-/** Begins the test ids and drafts of what stands in the sections of approvals and questions, too. */
-const PLACE = "need-";
-
-/** What a need is about, and what can be done about it right there. */
+/** What can be done about a need right there. */
 export function NeedActs({ need }: { need: Need }) {
-  if (need.kind === "approval") return <ApprovalActs need={need} />;
-  if (need.acts.includes("answer")) return <QuestionActs need={need} />;
+  if (need.acts.length === 0) return null;
   return (
-    <>
-      <Detail need={need} />
-      {need.acts.length > 0 && (
-        <div class="acts">
-          {need.acts.map((name) => (
-            <OneAct key={name} need={need} name={name} />
-          ))}
-        </div>
-      )}
-    </>
+    <div class="acts">
+      {need.acts.map((name) => (
+        <OneAct key={name} need={need} name={name} />
+      ))}
+    </div>
   );
-}
-
-const Detail = ({ need }: { need: Need }) => (need.detail ? <Block text={need.detail} /> : null);
-
-/** Decided here, with the change folded out, or where all approvals stand. */
-function ApprovalActs({ need }: { need: Need }) {
-  const { store } = useApp();
-  const review = useSignal(false);
-  const shown = useSignal(false);
-  const row = findRow(store.approvals, need);
-  if (row === undefined) return <Detail need={need} />;
-  return (
-    <>
-      <Detail need={need} />
-      <div class="acts">
-        <button
-          type="button"
-          class="act"
-          aria-expanded={review.value}
-          aria-label={`the change of approval ${row.id}, here`}
-          data-testid="need-review-toggle"
-          onClick={() => (review.value = !review.value)}
-        >
-          {review.value ? "fold the change" : "show the change"}
-        </button>
-        <button
-          type="button"
-          class="act act-quiet"
-          aria-label={`go to approval ${row.id}`}
-          data-testid="need-go"
-          onClick={() => jumpTo(`approval-${row.id}`)}
-        >
-          #{row.id} below
-        </button>
-      </div>
-      {review.value && <ReviewView row={row} onShown={() => (shown.value = true)} />}
-      <Decision row={row} unread={row.commit !== null && !shown.value} place={PLACE} />
-    </>
-  );
-}
-
-function QuestionActs({ need }: { need: Need }) {
-  const { store } = useApp();
-  const row = findRow(store.questions, need);
-  if (row === undefined) return <Detail need={need} />;
-  if (row.kind === "permission")
-    return (
-      <>
-        <PermissionText text={row.question} />
-        <PermissionForm row={row} place={PLACE} />
-      </>
-    );
-  return (
-    <>
-      <Block text={row.question} />
-      {row.kind === "notes" && <NotesLink row={row} />}
-      <AnswerForm row={row} place={PLACE} />
-    </>
-  );
-}
-
-interface Rows<T> {
-  keys: { value: number[] };
-  cell: (id: number) => { value: T } | undefined;
-}
-
-/** The row that a need is about; it may come a moment later than the need. */
-function findRow<T>(rows: Rows<T>, need: Need): T | undefined {
-  const id = Number(need.ref);
-  return rows.keys.value.includes(id) ? rows.cell(id)?.value : undefined;
 }
 
 type ActWords = Pick<ActProps, "kind" | "label" | "children" | "run">;

@@ -27,9 +27,9 @@ export function PermissionText({ text }: { text: string }) {
 }
 
 /** A tool call waits: one click answers. What is written goes with a denial, to the agent. */
-export function PermissionForm({ row, place = "" }: { row: Question; place?: string }) {
+export function PermissionForm({ row }: { row: Question }) {
   const { api } = useApp().store;
-  const reason = useDraft(`${place}answer-${row.id}`);
+  const reason = useDraft(`answer-${row.id}`);
   const expired = Date.parse(row.expires_at) <= now.value;
   return (
     <div class="answer">
@@ -50,7 +50,7 @@ export function PermissionForm({ row, place = "" }: { row: Question; place?: str
                 return `${row.agent}: ${option}`;
               }}
               {...known}
-              testId={place + (known?.testId ?? "permission-other")}
+              testId={known?.testId ?? "permission-other"}
             >
               {known?.children ?? <Inline text={option} />}
             </Act>
@@ -63,7 +63,7 @@ export function PermissionForm({ row, place = "" }: { row: Question; place?: str
         maxLength={2000}
         placeholder={`why not? ${row.agent} reads this if you deny`}
         aria-label={`reason to deny the call of ${row.agent}`}
-        data-testid={`${place}permission-reason`}
+        data-testid="permission-reason"
         value={reason.value}
         onInput={(event) => (reason.value = event.currentTarget.value)}
       />

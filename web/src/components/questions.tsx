@@ -1,7 +1,9 @@
-import { type Signal, useSignal } from "@preact/signals";
+import { type ReadonlySignal, type Signal, useSignal } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import type { Question } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
+import { useEnding, usePresence } from "../held.ts";
 import { agentPath, isAgentName } from "../route.ts";
 import { now } from "../time.ts";
 import { Act } from "./act.tsx";
@@ -13,8 +15,11 @@ import { Section } from "./section.tsx";
 import { Block, Inline } from "./text.tsx";
 import { Age, Countdown } from "./when.tsx";
 
-/** What agents ask the operator; the store holds no other questions. Not shown while nobody asked anything. */
-export function Questions() {
+/**
+ * What agents ask the operator; the store holds no other questions. Not shown while nobody asked anything. Sets `at` to
+ * whether somebody is at the list.
+ */
+export function Questions({ at }: { at: Signal<boolean> }) {
   const { store } = useApp();
   const ids = store.questions.keys.value;
   if (ids.length === 0) return null;
@@ -27,23 +32,39 @@ export function Questions() {
       count={open}
       urgent={open > 0}
     >
-      <ul class="rows">
-        {ids.map((id) => (
-          <QuestionRow key={id} id={id} />
-        ))}
-      </ul>
+      <QuestionList ids={ids} at={at} />
     </Section>
   );
 }
 
-function QuestionRow({ id }: { id: number }) {
+function QuestionList({ ids, at }: { ids: readonly number[]; at: Signal<boolean> }) {
+  const list = useRef<HTMLUListElement>(null);
+  usePresence(list, at);
+  return (
+    <ul class="rows" ref={list}>
+      {ids.map((id) => (
+        <QuestionRow key={id} id={id} at={at} />
+      ))}
+    </ul>
+  );
+}
+
+function QuestionRow({ id, at }: { id: number; at: ReadonlySignal<boolean> }) {
   const { store } = useApp();
   const row = store.questions.cell(id)?.value;
+  const open = row?.status === "open";
+  const ending = useEnding(open, at);
   if (row === undefined) return null;
-  const open = row.status === "open";
   const permission = row.kind === "permission";
   return (
-    <li class={open ? "row" : "row row-past"} data-testid={`question-${id}`} data-status={row.status}>
+    <li
+      id={`need-${row.kind}-${id}`}
+      tabIndex={-1}
+      class={open ? "row row-asks" : "row row-asks row-past"}
+      aria-label={`${row.kind} ${id} of ${row.agent}`}
+      data-testid={`question-${id}`}
+      data-status={row.status}
+    >
       <div class="row-head">
         {row.kind !== "question" && <span class="chip chip-kind">{row.kind}</span>}
         {row.kind === "notes" ? (
@@ -60,18 +81,22 @@ function QuestionRow({ id }: { id: number }) {
       </div>
       {permission ? <PermissionText text={row.question} /> : <Block text={row.question} />}
       {row.kind === "notes" && <NotesLink row={row} />}
-      {row.answer !== null && (
+      {row.answer !== null && !ending.shown && (
         <p class="reason">
           → <Inline text={row.answer} />
         </p>
       )}
-      {open && (permission ? <PermissionForm row={row} /> : <AnswerForm row={row} />)}
+      {ending.shown && (
+        <div class="ending" ref={ending.form} inert={!open}>
+          {permission ? <PermissionForm row={row} /> : <AnswerForm row={row} />}
+        </div>
+      )}
     </li>
   );
 }
 
 /** A rewriting of notes that lost much: what it changes, here and on the agent's page. */
-export function NotesLink({ row }: { row: Question }) {
+function NotesLink({ row }: { row: Question }) {
   const shown = useSignal(false);
   return (
     <>
@@ -93,34 +118,29 @@ export function NotesLink({ row }: { row: Question }) {
   );
 }
 
-interface AnswerFormProps {
-  row: Question;
-  /** Begins the test ids and the names of fields and drafts where there is another one on the page. */
-  place?: string;
-}
-
-export function AnswerForm({ row, place = "" }: AnswerFormProps) {
+function AnswerForm({ row }: { row: Question }) {
   const { api } = useApp().store;
   const chosen = useSignal<readonly string[]>([]);
-  const text = useDraft(`${place}answer-${row.id}`);
+  const text = useDraft(`answer-${row.id}`);
   const empty = chosen.value.length === 0 && text.value.trim() === "";
   const expired = Date.parse(row.expires_at) <= now.value;
   return (
     <div class="answer">
-      {row.options.length > 0 && <Options row={row} chosen={chosen} name={`${place}question-${row.id}`} />}
+      {row.options.length > 0 && <Options row={row} chosen={chosen} />}
       <textarea
         rows={2}
         maxLength={16_000}
         placeholder={row.options.length > 0 ? "or in your own words" : "your answer"}
         aria-label={`your answer to ${row.agent}, in your own words`}
-        data-testid={`${place}answer-text`}
+        data-testid="answer-text"
+        data-first={row.options.length === 0 || undefined}
         value={text.value}
         onInput={(event) => (text.value = event.currentTarget.value)}
       />
       <div class="acts">
         <Act
           label={`answer ${row.agent}`}
-          testId={`${place}answer`}
+          testId="answer"
           kind="good"
           until={row.status}
           disabled={empty || expired}
@@ -134,7 +154,7 @@ export function AnswerForm({ row, place = "" }: AnswerFormProps) {
         </Act>
         <Act
           label={`cancel the question of ${row.agent}`}
-          testId={`${place}question-cancel`}
+          testId="question-cancel"
           until={row.status}
           confirm="cancel this question? it ends without an answer"
           run={async () => {
@@ -149,13 +169,7 @@ export function AnswerForm({ row, place = "" }: AnswerFormProps) {
   );
 }
 
-interface OptionsProps {
-  row: Question;
-  chosen: Signal<readonly string[]>;
-  name: string;
-}
-
-function Options({ row, chosen, name }: OptionsProps) {
+function Options({ row, chosen }: { row: Question; chosen: Signal<readonly string[]> }) {
   function choose(option: string, on: boolean): void {
     const others = row.multi ? chosen.peek().filter((other) => other !== option) : [];
     chosen.value = on ? [...others, option] : others;
@@ -165,11 +179,12 @@ function Options({ row, chosen, name }: OptionsProps) {
       <legend class="visually-hidden">
         {row.multi ? "choose any" : "choose one"} for {row.agent}
       </legend>
-      {row.options.map((option) => (
+      {row.options.map((option, index) => (
         <label key={option}>
           <input
             type={row.multi ? "checkbox" : "radio"}
-            name={name}
+            name={`question-${row.id}`}
+            data-first={index === 0 || undefined}
             checked={chosen.value.includes(option)}
             onChange={(event) => choose(option, event.currentTarget.checked)}
           />

@@ -1,3 +1,4 @@
+import { signal } from "@preact/signals";
 import { beforeEach, expect, test } from "vitest";
 import type { Approval, HiveEvent, Review } from "../api_types.ts";
 import { narrow, sideBySide } from "../settings.ts";
@@ -37,7 +38,7 @@ async function show(change: Partial<Review> = {}, of: Partial<Approval> = {}) {
     "POST /api/approvals/4/approve": {},
   });
   await app.store.load();
-  const page = mount(app, <Approvals />);
+  const page = mount(app, <Approvals at={signal(false)} />);
   await settle();
   return { app, approval, ...page };
 }
@@ -197,7 +198,7 @@ test("many that wait do not fetch their changes all at once", async () => {
   const rows = Array.from({ length: 30 }, (_, i) => createApproval(i + 1, { commit: COMMIT }));
   const app = createTestApp({ "GET /api/approvals": rows });
   await app.store.load();
-  const { find } = mount(app, <Approvals />);
+  const { find } = mount(app, <Approvals at={signal(false)} />);
   await settle();
   expect(reviewCalls(app.hive.calls)).toBe(8);
   app.hive.answers["GET /api/approvals/20/review"] = createReview(createApproval(20));

@@ -1,3 +1,4 @@
+import { useComputed, useSignal } from "@preact/signals";
 import { Approvals } from "../components/approvals.tsx";
 import { Containers } from "../components/containers.tsx";
 import { Drafts } from "../components/drafts.tsx";
@@ -12,18 +13,21 @@ import { useTitle } from "../title.ts";
 
 export function DashboardPage() {
   useTitle("hyperhive");
+  const atQuestions = useSignal(false);
+  const atApprovals = useSignal(false);
+  const answering = useComputed(() => atQuestions.value || atApprovals.value);
   return (
     <Frame heading="the hive">
       <NotificationRow />
       <div class="dashboard" data-testid="dashboard">
         <div class="column">
-          <Needs />
+          <Needs answering={answering} />
           <Containers />
           <Kept />
           <Drafts />
-          <Questions />
+          <Questions at={atQuestions} />
           <Inbox />
-          <Approvals />
+          <Approvals at={atApprovals} />
         </div>
         <div class="column">
           <Flow />
