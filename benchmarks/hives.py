@@ -1,6 +1,5 @@
 """Hives to be measured, and the agent link as a client without a harness."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 
 import hyperhive.host.store
 from benchmarks.contender import MESSAGES_PER_RECV, RECEIVERS, SENDERS, Body, Confirmed, Delivered, parse_number
@@ -105,7 +105,7 @@ class Link:
         self._next += 1
         self._callbacks[self._next] = answered
         request = {"jsonrpc": "2.0", "id": self._next, "method": method, "params": params}
-        return json.dumps(request).encode() + b"\n"
+        return orjson.dumps(request, option=orjson.OPT_APPEND_NEWLINE)
 
     def plan_recv(self, answered: Callable[[Any], None]) -> bytes:
         """A wait for messages, as long as the daemon allows."""
@@ -120,7 +120,7 @@ class Link:
     def _receive(self, data: bytes) -> None:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
-            answer = json.loads(line)
+            answer = orjson.loads(line)
             if "error" in answer:
                 raise RuntimeError(f"the daemon refused: {answer['error']}")
             self._callbacks.pop(answer["id"])(answer["result"])

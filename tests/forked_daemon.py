@@ -256,7 +256,7 @@ class Served:
 
     def _is_connected(self, agent: str) -> bool:
         with contextlib.suppress(HiveError):
-            return self._parts.links.get_connection(agent).generation is not None
+            return self._parts.links.get_connection(agent).caller is not None
         return False
 
 

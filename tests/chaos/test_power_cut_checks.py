@@ -1,7 +1,6 @@
 """The checks after a power cut find each broken promise, and nothing where all were kept."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -56,7 +55,7 @@ def promises(messages: list[Message]) -> Promises:
     first = messages[0]
     promises.hear(["got", first.recipient, [[first.id, f"{LANE}/1"]]])
     promises.hear(["acked", first.recipient, [first.id]])
-    messages[0] = replace(first, state=MessageState.ACKED, deliveries=1)
+    messages[0] = first._replace(state=MessageState.ACKED, deliveries=1)
     return promises
 
 
@@ -79,14 +78,14 @@ Breaking = Callable[[list[Message]], list[Message]]
 BROKEN: dict[str, tuple[Breaking, str]] = {
     "lost": (lambda messages: [m for m in messages if not m.body.startswith(f"{LANE}/2 ")], "lost"),
     "handed out and lost": (lambda messages: messages[1:], "handed out and is lost"),
-    "acked and queued again": (lambda ms: [replace(ms[0], state=MessageState.QUEUED), *ms[1:]], "acked and is queued"),
-    "another body": (lambda ms: [replace(ms[0], body=ms[0].body + "0"), *ms[1:]], "not what was sent"),
-    "another sender": (lambda ms: [replace(ms[0], sender="bob"), *ms[1:]], "not what was sent"),
-    "another recipient": (lambda ms: [replace(ms[0], recipient=SLEEPER), *ms[1:]], "and was sent to"),
-    "doubled": (lambda ms: [*ms, replace(ms[-1], id=99)], "and was sent to"),
-    "of another hive": (lambda ms: [*ms, replace(ms[-1], id=99, body="alice.1/9 00")], "never sent"),
-    "out of order": (lambda ms: [*ms[:-1], replace(ms[-1], id=0)], "not in the order in which it sent"),
-    "one id twice": (lambda ms: [*ms[:-1], replace(ms[-1], id=ms[0].id)], "twice"),
+    "acked and queued again": (lambda ms: [ms[0]._replace(state=MessageState.QUEUED), *ms[1:]], "acked and is queued"),
+    "another body": (lambda ms: [ms[0]._replace(body=ms[0].body + "0"), *ms[1:]], "not what was sent"),
+    "another sender": (lambda ms: [ms[0]._replace(sender="bob"), *ms[1:]], "not what was sent"),
+    "another recipient": (lambda ms: [ms[0]._replace(recipient=SLEEPER), *ms[1:]], "and was sent to"),
+    "doubled": (lambda ms: [*ms, ms[-1]._replace(id=99)], "and was sent to"),
+    "of another hive": (lambda ms: [*ms, ms[-1]._replace(id=99, body="alice.1/9 00")], "never sent"),
+    "out of order": (lambda ms: [*ms[:-1], ms[-1]._replace(id=0)], "not in the order in which it sent"),
+    "one id twice": (lambda ms: [*ms[:-1], ms[-1]._replace(id=ms[0].id)], "twice"),
 }
 
 
@@ -133,10 +132,10 @@ PARKED, RESUMED = EventName.AGENT_PARKED, EventName.AGENT_RESUMED
 
 
 def test_a_change_without_its_event_and_an_event_without_its_change_are_found(messages: list[Message]) -> None:
-    notice = replace(messages[0], id=99, sender=SYSTEM, recipient=MANAGER, body="{}")
+    notice = messages[0]._replace(id=99, sender=SYSTEM, recipient=MANAGER, body="{}")
 
     def find(notices: int, *events: EventName, is_parked: bool, parks: int = 0) -> list[str]:
-        told = [replace(notice, id=99 + number) for number in range(notices)]
+        told = [notice._replace(id=99 + number) for number in range(notices)]
         return Promises(SEED, parks=parks).find_broken(look(told, *events, is_parked=is_parked))
 
     assert find(1, PARKED, is_parked=True, parks=1) == []
@@ -154,8 +153,8 @@ def test_events_with_a_gap_are_found() -> None:
 
 
 def test_what_was_never_delivered_is_found(messages: list[Message]) -> None:
-    acked = [replace(message, state=MessageState.ACKED) for message in messages]
-    dead = replace(messages[0], recipient="bob", state=MessageState.DEAD, deliveries=5)
+    acked = [message._replace(state=MessageState.ACKED) for message in messages]
+    dead = messages[0]._replace(recipient="bob", state=MessageState.DEAD, deliveries=5)
     assert Promises(SEED).find_undelivered(look([*acked, dead])) == []
-    assert Promises(SEED).find_undelivered(look([*acked, replace(dead, state=MessageState.QUEUED)])) != []
-    assert Promises(SEED).find_undelivered(look([*acked, replace(dead, deliveries=0)])) != []
+    assert Promises(SEED).find_undelivered(look([*acked, dead._replace(state=MessageState.QUEUED)])) != []
+    assert Promises(SEED).find_undelivered(look([*acked, dead._replace(deliveries=0)])) != []

@@ -221,14 +221,14 @@ def test_a_question_is_answered_with_the_tool_for_it_and_its_end_with_no_other_q
         7, QuestionKind.QUESTION, "alice", "which?\n\nChoose [1]", ("a: [b]", "c"), False, QuestionStatus.OPEN,
         datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC), asked=agent,
     )  # fmt: skip
-    asked = replace(message("alice", render_asking(question)), question=7)
+    asked = message("alice", render_asking(question))._replace(question=7)
     assert play(agent, [asked]) == [("answer", {"id": 7, "options": ["a: [b]"]})]
-    open_asked = replace(message("alice", render_asking(replace(question, options=()))), question=7)
+    open_asked = message("alice", render_asking(replace(question, options=())))._replace(question=7)
     [(name, answer)] = play(agent, [open_asked])
     assert (name, set(answer)) == ("answer", {"id", "text"})
-    answered = replace(message("alice", render_answer(question, ["c"], "and you?")), answer_to=7)
+    answered = message("alice", render_answer(question, ["c"], "and you?"))._replace(answer_to=7)
     assert [(name, call["to"]) for name, call in play(agent, [answered])] == [("send", "operator")]
-    assert play(agent, [replace(message("system", '{"event": "question_ended"}'), answer_to=7)]) == []
+    assert play(agent, [message("system", '{"event": "question_ended"}')._replace(answer_to=7)]) == []
 
 
 def test_the_operator_can_have_an_agent_ask_another() -> None:

@@ -401,7 +401,7 @@ async def test_a_purge_deletes_an_agents_stats_and_leaves_the_hives(rig: Rig) ->
     await rig.move(hours=1)
     rig.stats.note_events("bob", [turn()])
     await add_request(rig, "bob")
-    rig.stats.on_event(Event(1, rig.at, EventName.AGENT_PURGED, "bob"))
+    rig.stats.on_event(Event(1, rig.at, EventName.AGENT_PURGED, "bob", {}))
     await rig.stats.save()
     for _ in range(2):
         assert (await rig.ask("bob")).totals == dict.fromkeys(KEYS) | {"turns": 0, "tool_calls": 0}

@@ -1,9 +1,8 @@
 """Facts: what happened, named in the past tense. Written with the change they tell of, published after its commit."""
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyperhive.core.messages import Message
 
@@ -62,8 +61,7 @@ class EventName(StrEnum):
 TRAFFIC = frozenset({EventName.MESSAGE_SENT, EventName.MESSAGE_LEASED, EventName.MESSAGE_ACKED})
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One fact. `id` grows without reuse; `agent` is whom it concerns, if anyone.
 
     What happens to messages is told live and stands in their own table: those events have no id. `message` is the one
@@ -74,5 +72,5 @@ class Event:
     at: datetime
     name: EventName
     agent: str | None
-    body: dict[str, Any] = field(default_factory=dict[str, Any])
+    body: dict[str, Any]
     message: Message | None = None

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from hyperhive.core.errors import InvalidInputError, TooLargeError
 from hyperhive.core.names import MANAGER, OPERATOR, SYSTEM
@@ -49,8 +49,10 @@ class SenderKind(StrEnum):
     PEER = "peer"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+_KINDS = {OPERATOR: SenderKind.OPERATOR, MANAGER: SenderKind.MANAGER, SYSTEM: SenderKind.SYSTEM}
+
+
+class Message(NamedTuple):
     """One message. `deliveries` counts how often it was handed out; above 1 it is marked redelivered.
 
     `broadcast` is set on each message of a broadcast: the id of its first. `settled_at` is when it was acked, expired
@@ -82,8 +84,7 @@ class Message:
 
 def sender_kind(sender: str) -> SenderKind:
     """How far a sender is to be trusted. The sender's name comes from its socket, never from a body."""
-    special = {OPERATOR: SenderKind.OPERATOR, MANAGER: SenderKind.MANAGER, SYSTEM: SenderKind.SYSTEM}
-    return special.get(sender, SenderKind.PEER)
+    return _KINDS.get(sender, SenderKind.PEER)
 
 
 def parse_body(body: str) -> str:

@@ -41,6 +41,8 @@ _WAKING = frozenset(
 )
 # A wake is only a hint: for whoever waits the store is asked again after this long all the same.
 RECHECK_S = 60.0
+# How late a wait in vain may end. One look at all who wait is cheaper than a timer for each.
+LATE_S = 0.25
 # What expires sooner than this may last as long.
 EXPIRY_CHECK_S = 1.0
 EXPIRY_WAIT_S = 60.0
@@ -99,7 +101,9 @@ class Broker:
         self._check_rate = check_rate
         self._waiting = Waiting()
         self._keys = RecentKeys()
+        self._loop = asyncio.get_running_loop()
         self._expiring = asyncio.Event()
+        self._watching: asyncio.TimerHandle | None = None
         self._sends = store.open_lane(lambda tx, items: store_sends(tx, items, self._waiting), self._sent)
         self._acks = store.open_lane(_store_acks, _acked)
         self._looks = store.open_lane(self._look, self._looked)
@@ -155,12 +159,12 @@ class Broker:
         ids = await self.send_checked(sending)
         return await self._store.read(lambda view: [get_message(view, message_id) for message_id in ids])
 
-    async def send_checked(self, sending: Sending) -> list[int]:
+    async def send_checked(self, sending: Sending) -> Sequence[int]:
         """Checks and queues what is sent and returns the ids, one for each recipient. Raises like `send`."""
         _check(sending)
         if sending.sender != OPERATOR:
             await self._check_allowed(sending)
-        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
 
         def settle(done: Sending) -> None:
             if future.done():
@@ -170,12 +174,12 @@ class Broker:
             else:
                 future.set_result(done.ids)
 
-        sending.done.append(settle)
+        sending.done = settle
         self._put(sending)
         return await future
 
     def send_soon(self, sending: Sending) -> bool:
-        """The same for an agent whose policy is in memory, without a task: `sending.done` are called.
+        """The same for an agent whose policy is in memory, without a task: `sending.done` is called.
 
         False: nothing was done, `send_checked` is to be used. Raises InvalidInputError or TooLargeError.
         """
@@ -219,14 +223,13 @@ class Broker:
             if isinstance(outcome, Exception):
                 sending.error = _to_hive_error(outcome)
             self._keys.settle(sending)
-            for done in sending.done:
-                done(sending)
+            sending.finish()
         for waiter, messages in handed.items():
             if isinstance(outcome, Exception):
                 # It was taken for what is not there: it waits on.
                 self._looks.put(waiter)
             else:
-                waiter.answer(messages, 0)
+                waiter.deliver(messages, 0)
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -248,7 +251,7 @@ class Broker:
 
     def recv_soon(self, waiter: Waiter, wait_s: float) -> None:
         """The same without a task: the waiter is answered."""
-        waiter.deadline_s = asyncio.get_running_loop().time() + wait_s
+        waiter.deadline_s = self._loop.time() + wait_s
         if self._waiting.is_clear(waiter.recipient):
             self._wait_on(waiter)
         elif waiter.take():
@@ -257,22 +260,28 @@ class Broker:
     def leave_all(self, recipient: str) -> None:
         """Answers all who wait for messages to `recipient`, with none: another harness takes their place."""
         for waiter in self._waiting.take_all(recipient):
-            waiter.answer([], 0)
+            waiter.deliver([], 0)
 
     def _wait_on(self, waiter: Waiter) -> None:
         """Puts one in line that nobody has taken, or answers it if its time is over."""
-        loop = asyncio.get_running_loop()
-        left_s = waiter.deadline_s - loop.time()
-        if left_s <= 0:
+        at_s = self._loop.time()
+        if at_s >= waiter.deadline_s:
             if waiter.take():
-                waiter.answer([], 0)
+                waiter.deliver([], 0)
             return
-        waiter.timer = loop.call_later(min(left_s, RECHECK_S), self._recheck, waiter)
+        waiter.check_at_s = min(waiter.deadline_s, at_s + RECHECK_S)
         self._waiting.add(waiter)
+        if self._watching is None:
+            self._watching = self._loop.call_later(LATE_S, self._recheck)
 
-    def _recheck(self, waiter: Waiter) -> None:
-        if waiter.take():
-            self._looks.put(waiter)
+    def _recheck(self) -> None:
+        """Has the store asked for those whose time it is."""
+        at_s = self._loop.time()
+        waiters = self._waiting.list_waiters()
+        for waiter in waiters:
+            if at_s >= waiter.check_at_s and waiter.take():
+                self._looks.put(waiter)
+        self._watching = self._loop.call_later(LATE_S, self._recheck) if waiters else None
 
     def _ask_for(self, *recipients: str) -> None:
         for recipient in recipients:
@@ -293,12 +302,11 @@ class Broker:
 
     def _looked(self, waiters: Sequence[Waiter], outcome: Exception | None) -> None:
         for waiter in waiters:
-            waiter.stop_timer()
             messages, queued = waiter.found
             if outcome is not None:
                 waiter.fail(outcome)
             elif messages:
-                waiter.answer(messages, queued)
+                waiter.deliver(messages, queued)
             elif not waiter.is_gone:
                 waiter.let_go()
                 self._wait_on(waiter)

@@ -19,7 +19,7 @@ REACH = 100_000
 class RecentKeys:
     def __init__(self) -> None:
         # The ids of what was sent, or what is on its way.
-        self._senders: dict[str, OrderedDict[str, list[int] | Sending]] = {}
+        self._senders: dict[str, OrderedDict[str, Sequence[int] | Sending]] = {}
 
     def list_recent(self, view: View) -> list[sqlite3.Row]:
         """What `load` takes."""
@@ -41,11 +41,10 @@ class RecentKeys:
             self._remember(sending.sender, sending.key, sending)
             return False
         if isinstance(found, Sending):
-            found.done += sending.done
+            found.repeats = [*found.repeats, sending]
             return True
         sending.ids = found
-        for done in sending.done:
-            done(sending)
+        sending.finish()
         return True
 
     def settle(self, sending: Sending) -> None:
@@ -58,7 +57,7 @@ class RecentKeys:
         else:
             del keys[sending.key]
 
-    def _remember(self, sender: str, key: str, value: list[int] | Sending) -> None:
+    def _remember(self, sender: str, key: str, value: Sequence[int] | Sending) -> None:
         keys = self._senders.setdefault(sender, OrderedDict())
         keys[key] = value
         if len(keys) > KEYS_LIMIT:

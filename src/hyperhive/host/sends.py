@@ -1,8 +1,8 @@
 """Storing what is sent: many messages by few statements, each handed to whoever waits for it by the same commit."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -25,8 +25,8 @@ QUEUE_LIMIT = 10_000
 class Sending:
     """A message on its way to the disk. `allows` says to whom a broadcast may go.
 
-    Once it was stored or refused, `done` are called: then either `ids` has one id for each recipient or `error` says
-    why there are none.
+    Once it was stored or refused, `done` is called: then either `ids` has one id for each recipient or `error` says
+    why there are none. `repeats` are the same sent again meanwhile. `handed` are those who got it at once.
     """
 
     sender: str
@@ -36,16 +36,24 @@ class Sending:
     key: str | None = None
     priority: Priority = Priority.NORMAL
     ttl_s: float | None = None
+    done: Callable[["Sending"], None] = lambda _: None
     allows: Callable[[str], bool] = lambda _: True
-    done: list[Callable[["Sending"], None]] = field(default_factory=list[Callable[["Sending"], None]])
-    ids: list[int] = field(default_factory=list[int])
+    ids: Sequence[int] = ()
     error: HiveError | None = None
-    handed: list[tuple[Waiter, Message]] = field(default_factory=list[tuple[Waiter, Message]])
+    handed: Sequence[tuple[Waiter, Message]] = ()
+    repeats: Sequence["Sending"] = ()
+
+    def finish(self) -> None:
+        """To be called once `ids` or `error` is set."""
+        self.done(self)
+        for sending in self.repeats:
+            sending.ids, sending.error = self.ids, self.error
+            sending.done(sending)
 
 
 def store_sends(tx: Transaction, sendings: Sequence[Sending], waiting: Waiting) -> None:
     """Stores them, and hands them to who waits. What cannot be stored gets its `error` set."""
-    batch = _Batch(tx, waiting, _find_known(tx, sendings))
+    batch = _Batch(tx, waiting, {sending.recipient for sending in sendings})
     for sending in sendings:
         try:
             batch.add(sending)
@@ -55,21 +63,17 @@ def store_sends(tx: Transaction, sendings: Sequence[Sending], waiting: Waiting) 
     tx.insert_many("insert_body_row", batch.bodies)
 
 
-def _find_known(tx: Transaction, sendings: Sequence[Sending]) -> set[str]:
-    """Those of all recipients that can be sent to, as one row: the writer waits for Python after each."""
-    names = json.dumps(list({sending.recipient for sending in sendings}))
-    return {OPERATOR, *json.loads(tx.get("find_recipients", names=names)["names"])}
-
-
 class _Batch:
-    def __init__(self, tx: Transaction, waiting: Waiting, known: set[str]) -> None:
+    def __init__(self, tx: Transaction, waiting: Waiting, recipients: Collection[str]) -> None:
         self.rows: list[tuple[Any, ...]] = []
         self.bodies: list[tuple[int, str]] = []
         self._tx = tx
         self._waiting = waiting
-        self._known = known
-        self._last_id = int(tx.get("newest_message_id")["id"])
-        self._sent_keys: dict[tuple[str, str], list[int]] = {}
+        # As one row: after each the writer has to get the interpreter back from a busy event loop.
+        row = tx.get("plan_sends", recipients=json.dumps(list(recipients)))
+        self._last_id = int(row["newest"])
+        self._known = {OPERATOR, *json.loads(row["known"])}
+        self._sent_keys: dict[tuple[str, str], Sequence[int]] = {}
         # Who is being handed messages in this transaction, and for how many bytes.
         self._claims: dict[str, tuple[Waiter, int, int]] = {}
 
@@ -83,17 +87,20 @@ class _Batch:
         for recipient in recipients:
             self._check_length(recipient)
         first = self._last_id + 1
-        is_broadcast = sending.recipient == EVERYBODY
+        broadcast = first if sending.recipient == EVERYBODY else None
+        handed: list[tuple[Waiter, Message]] = []
         for recipient in recipients:
             self._last_id += 1
-            sending.ids.append(self._last_id)
             waiter = self._claim(recipient, len(sending.body))
-            message = self._plan(sending, recipient, thread, first if is_broadcast else None, waiter)
+            message = self._plan(sending, recipient, thread, broadcast, waiter)
             self._store(sending, message, waiter)
+            if waiter is not None:
+                handed.append((waiter, message))
+        sending.ids, sending.handed = range(first, self._last_id + 1), handed
         if sending.key is not None and sending.sender == OPERATOR:
             self._sent_keys[sending.sender, sending.key] = sending.ids
 
-    def _find_sent(self, sending: Sending) -> list[int] | None:
+    def _find_sent(self, sending: Sending) -> Sequence[int] | None:
         """The ids that the operator's message with this key got before. Agents' keys are known to the broker."""
         if sending.key is None or sending.sender != OPERATOR:
             return None
@@ -147,8 +154,6 @@ class _Batch:
     def _store(self, sending: Sending, message: Message, waiter: Waiter | None) -> None:
         if waiter is None:
             self._waiting.note_queued(message.recipient)
-        else:
-            sending.handed.append((waiter, message))
         # Of a broadcast the first has the key: the table holds one of each.
         key = sending.key if message.broadcast in (None, message.id) else None
         self.rows.append(

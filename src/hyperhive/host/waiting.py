@@ -4,7 +4,6 @@ Methods say which thread may call them: the event loop's or the writer's. What b
 built-in types, which Python does one at a time.
 """
 
-import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
@@ -32,14 +31,15 @@ _LEAVING = frozenset(
 class Waiter(ABC):
     """One call of recv. Whoever waits makes it a class of theirs, with what is to be done with the answer."""
 
-    __slots__ = ("_free", "deadline_s", "found", "generation", "is_gone", "max_messages", "recipient", "timer")
+    __slots__ = ("_free", "check_at_s", "deadline_s", "found", "generation", "is_gone", "max_messages", "recipient")
 
     def __init__(self, recipient: str, generation: int, max_messages: int) -> None:
         self.recipient = recipient
         self.generation = generation
         self.max_messages = max_messages
         self.deadline_s = 0.0
-        self.timer: asyncio.TimerHandle | None = None
+        # when the store is asked again, however quiet it was
+        self.check_at_s = 0.0
         # what a look into the store has found
         self.found: tuple[list[Message], int] = ([], 0)
         # whoever called is there no more
@@ -69,22 +69,10 @@ class Waiter(ABC):
         """Lets it be taken again. For who has taken it."""
         self._free.append(True)
 
-    def answer(self, messages: list[Message], waiting: int) -> None:
-        """Delivers. For who has taken it, on the event loop."""
-        self.stop_timer()
-        self.deliver(messages, waiting)
-
     def leave(self) -> None:
         """For who does not wait any more. What it was handed in this moment is queued again at the next hello."""
-        self.stop_timer()
         self.is_gone = True
         self.take()
-
-    def stop_timer(self) -> None:
-        # The timer refers to the waiter: what refers to itself is only found by a search of all that there is.
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
 
 
 class Waiting:
@@ -103,11 +91,18 @@ class Waiting:
 
     def add(self, waiter: Waiter) -> None:
         line = self._lines[waiter.recipient]
-        # Those that were answered otherwise are left behind in it.
+        # Those that were answered otherwise are left behind in it. Taken out before it is looked at: between a look and
+        # the taking the writer might have taken it.
         with contextlib.suppress(IndexError):
-            while line[0].is_taken:
-                line.popleft()
+            while (first := line.popleft()).is_taken:
+                pass
+            line.appendleft(first)
         line.append(waiter)
+
+    def list_waiters(self) -> list[Waiter]:
+        """Those in line that nobody has taken."""
+        # A copy at once: the writer may take one out meanwhile.
+        return [waiter for line in self._lines.values() for waiter in list(line) if not waiter.is_taken]
 
     def take_all(self, recipient: str) -> list[Waiter]:
         """Those in line that nobody else has taken; they are in line no more."""

@@ -22,6 +22,7 @@ from hyperhive.host.store.store import Store, Transaction
 from hyperhive.system.clock import now
 
 _WAKING = frozenset({EventName.MESSAGE_SENT, EventName.MESSAGE_REQUEUED})
+_AWAY_NO_MORE = frozenset({EventName.AGENT_WOKEN, EventName.AGENT_DESTROYED})
 # A container whose harness is connected runs: it is looked at in one round of so many.
 _CONNECTED_EVERY = 5
 
@@ -66,7 +67,7 @@ class Watch:
             return
         if event.name is EventName.AGENT_HIBERNATED:
             self._hibernated.add(event.agent)
-        elif event.name in {EventName.AGENT_WOKEN, EventName.AGENT_DESTROYED}:
+        elif event.name in _AWAY_NO_MORE:
             self._hibernated.discard(event.agent)
         elif event.name in _WAKING:
             self._wake_soon(event.agent)

@@ -77,7 +77,7 @@ def message_routes(services: Services) -> APIRouter:
                 request.ttl_s,
             )
         )
-        return Sent(id=ids[0], ids=ids)
+        return Sent(id=ids[0], ids=list(ids))
 
     @routes.get("/api/inbox")
     async def list_inbox(

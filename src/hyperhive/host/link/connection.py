@@ -5,7 +5,7 @@ import contextlib
 import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import structlog
 
@@ -17,6 +17,7 @@ from hyperhive.wire.jsonrpc import (
     LINE_LIMIT_BYTES,
     ProtocolError,
     Request,
+    RequestId,
     Response,
     decode_line,
     encode_error,
@@ -40,13 +41,20 @@ UNREAD_LIMIT_BYTES = 8 * 1024 * 1024
 Serve = Callable[["LinkConnection", Request], Awaitable[Any] | None]
 
 
+class Caller(NamedTuple):
+    """Who asks, as the socket and the hello tell."""
+
+    agent: str
+    generation: int
+
+
 class LinkConnection(asyncio.Protocol):
     """Made for each accepted connection. `serve` answers requests; `closed` is called once at the end."""
 
     def __init__(self, agent: str, serve: Serve, closed: Callable[["LinkConnection"], None]) -> None:
         self.agent = agent
         # Set by a good hello; until then nothing else is answered.
-        self.generation: int | None = None
+        self.caller: Caller | None = None
         self._serve = serve
         self._closed = closed
         self._transport: asyncio.Transport | None = None
@@ -56,6 +64,7 @@ class LinkConnection(asyncio.Protocol):
         self._bucket = Bucket(REQUESTS, self._loop.time())
         self._slowed: asyncio.TimerHandle | None = None
         self._pumping = False
+        self._is_paused = False
         self._running: set[asyncio.Task[None]] = set()
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 0
@@ -72,12 +81,16 @@ class LinkConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         # Only what is new is looked through: a line may come byte by byte.
-        first, *others = data.split(b"\n")
-        self._buffer += first
-        if others:
-            self._lines.append(bytes(self._buffer))
-            self._buffer = bytearray(others.pop())
-            self._lines.extend(line for line in others if line)
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines:
+            if self._buffer:
+                self._buffer += lines[0]
+                lines[0] = bytes(self._buffer)
+                self._buffer.clear()
+            self._lines.extend(lines)
+        if rest:
+            self._buffer += rest
         if len(self._buffer) > LINE_LIMIT_BYTES:
             self._write(encode_error(None, ProtocolError(INVALID_REQUEST, "the line is too long")))
             self.close()
@@ -119,7 +132,7 @@ class LinkConnection(asyncio.Protocol):
         finally:
             self._calls.pop(call_id, None)
 
-    def answer(self, request_id: int | str | None, outcome: Any) -> None:
+    def answer(self, request_id: RequestId, outcome: Any) -> None:
         """Answers a request for which `serve` gave None, with its result or the exception that it came to."""
         self._unanswered -= 1
         self._write_answer(request_id, outcome)
@@ -141,15 +154,23 @@ class LinkConnection(asyncio.Protocol):
             self._take_lines()
         finally:
             self._pumping = False
-        if self._transport is not None and not self._transport.is_closing():
-            if self._lines:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
+        if self._is_paused is not bool(self._lines):
+            self._pause()
+
+    def _pause(self) -> None:
+        """Reads no more while there are lines to be taken, and goes on once there are none."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._is_paused = bool(self._lines)
+        if self._is_paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _take_lines(self) -> None:
+        at_s = self._loop.time()
         while self._lines and self._slowed is None and len(self._running) + self._unanswered < IN_FLIGHT_LIMIT:
-            if self._bucket.take(self._loop.time()):
+            if self._bucket.take(at_s):
                 self._slowed = self._loop.call_later(SLOWED_S, self._go_on)
                 break
             self._take(self._lines.popleft())
@@ -159,7 +180,7 @@ class LinkConnection(asyncio.Protocol):
         self._pump()
 
     def _take(self, line: bytes) -> None:
-        if not line.strip():
+        if not line or line.isspace():
             return
         try:
             message = decode_line(line)
@@ -208,7 +229,7 @@ class LinkConnection(asyncio.Protocol):
             outcome = error
         self._write_answer(request.id, outcome, request.method)
 
-    def _write_answer(self, request_id: int | str | None, outcome: Any, method: str = "") -> None:
+    def _write_answer(self, request_id: RequestId, outcome: Any, method: str = "") -> None:
         if not isinstance(outcome, Exception):
             line = encode_result(request_id, outcome)
         else:

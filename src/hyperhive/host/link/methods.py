@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -17,7 +16,7 @@ from hyperhive.host.approvals import Approvals
 from hyperhive.host.broker import Acking, Broker
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.link import params as p
-from hyperhive.host.link.connection import LinkConnection
+from hyperhive.host.link.connection import Caller, LinkConnection
 from hyperhive.host.notes import Notes
 from hyperhive.host.park_pushes import render_park
 from hyperhive.host.parking import Parking
@@ -30,7 +29,7 @@ from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.troubles import Troubles
 from hyperhive.host.waiting import Waiter
 from hyperhive.wire import agent_link as wire
-from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request
+from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request, RequestId
 
 P = TypeVar("P", bound=p.Params)
 
@@ -48,14 +47,6 @@ _MANAGER_ONLY = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, as the socket and the hello tell."""
-
-    agent: str
-    generation: int
-
-
 Method = Callable[[Caller, dict[str, Any]], Awaitable[Any]]
 # What an agent does all the time is done without a task. Gives an awaitable all the same where it has to look further.
 Quick = Callable[[LinkConnection, Caller, Request], Awaitable[Any] | None]
@@ -66,9 +57,7 @@ class _LinkWaiter(Waiter):
 
     __slots__ = ("_connection", "_request_id")
 
-    def __init__(
-        self, connection: LinkConnection, caller: Caller, max_messages: int, request_id: int | str | None
-    ) -> None:
+    def __init__(self, connection: LinkConnection, caller: Caller, max_messages: int, request_id: RequestId) -> None:
         super().__init__(caller.agent, caller.generation, max_messages)
         self._connection = connection
         self._request_id = request_id
@@ -154,17 +143,18 @@ class LinkMethods:
         """
         if request.method == wire.HELLO:
             return self._hello(connection, request.params)
-        if connection.generation is None:
+        caller = connection.caller
+        if caller is None:
             raise RefusedError("say hello first", "the first request of a connection is hello")
         quick = self._quick.get(request.method)
         if quick is not None:
-            return quick(connection, Caller(connection.agent, connection.generation), request)
+            return quick(connection, caller, request)
         method = self._methods.get(request.method)
         if method is None:
             raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {request.method[:80]!r}")
         if request.method in _MANAGER_ONLY and connection.agent != MANAGER:
             raise RefusedError(f"only the manager may {request.method}", "ask the manager with send")
-        return method(Caller(connection.agent, connection.generation), request.params)
+        return method(caller, request.params)
 
     async def _hello(self, connection: LinkConnection, params: dict[str, Any]) -> wire.HelloResult:
         hello = _check(p.HelloParams, params)
@@ -205,18 +195,21 @@ class LinkMethods:
 
     def _send(self, connection: LinkConnection, caller: Caller, request: Request) -> Awaitable[Any] | None:
         send = _check(p.SendParams, request.params)
-        sending = Sending(
-            caller.agent, send.to, send.body, send.in_reply_to, send.idempotency_key, send.priority, send.ttl_seconds
-        )
 
         def done(sent: Sending) -> None:
             connection.answer(request.id, sent.error if sent.error is not None else _show_sent(sent.ids))
 
-        sending.done.append(done)
-        if self._broker.send_soon(sending):
-            return None
-        sending.done.clear()
-        return self._send_checked(sending)
+        sending = Sending(
+            caller.agent,
+            send.to,
+            send.body,
+            send.in_reply_to,
+            send.idempotency_key,
+            send.priority,
+            send.ttl_seconds,
+            done,
+        )
+        return None if self._broker.send_soon(sending) else self._send_checked(sending)
 
     async def _send_checked(self, sending: Sending) -> wire.SendResult:
         return _show_sent(await self._broker.send_checked(sending))

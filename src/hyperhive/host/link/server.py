@@ -14,7 +14,7 @@ from pathlib import Path
 from hyperhive.core.errors import ConflictError, TooManyError, UnavailableError
 from hyperhive.core.paths import Roots
 from hyperhive.host.egress import EgressListener
-from hyperhive.host.link.connection import LinkConnection, RefusedConnection, Serve
+from hyperhive.host.link.connection import Caller, LinkConnection, RefusedConnection, Serve
 from hyperhive.system.http_server import HttpListener, serve_http
 from hyperhive.system.http_types import Application
 from hyperhive.system.sockets import bind_unix
@@ -98,7 +98,7 @@ class LinkServer:
                 f"this harness is of start {generation}, the newest is {newest_generation}",
                 "stop: a newer container of this agent was started",
             )
-        connection.generation = generation
+        connection.caller = Caller(connection.agent, generation)
         older = self._current.get(connection.agent)
         self._current[connection.agent] = connection
         if older is not None and older is not connection:

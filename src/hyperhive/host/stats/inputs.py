@@ -70,21 +70,21 @@ def _take_tools(value: object) -> dict[str, int]:
     return keep_most_used(tools)
 
 
-def read_event(event: Event) -> list[tuple[str, Slot]]:
-    """What a fact of the hive counts, and for which agents."""
+def list_traffic(event: Event) -> list[tuple[str, str, int]]:
+    """What the way of a message counts: for which agent, the atom, and how many."""
     if event.agent is None:
         return []
     if event.name is EventName.MESSAGE_SENT:
-        return _read_message(event.agent, SYSTEM if event.message is None else event.message.sender)
+        return _list_sent(event.agent, SYSTEM if event.message is None else event.message.sender)
     if event.name is EventName.MESSAGE_ACKED and event.agent != OPERATOR:
-        return [(event.agent, {"handled": len(event.body["ids"])})]
+        return [(event.agent, "handled", len(event.body["ids"]))]
     return []
 
 
-def _read_message(recipient: str, sender: str) -> list[tuple[str, Slot]]:
-    found: list[tuple[str, Slot]] = []
+def _list_sent(recipient: str, sender: str) -> list[tuple[str, str, int]]:
+    found: list[tuple[str, str, int]] = []
     if recipient != OPERATOR:
-        found.append((recipient, {f"in.{sender_kind(sender)}": 1}))
+        found.append((recipient, f"in.{sender_kind(sender)}", 1))
     if sender not in (OPERATOR, SYSTEM):
-        found.append((sender, {f"out.{sender_kind(recipient)}": 1}))
+        found.append((sender, f"out.{sender_kind(recipient)}", 1))
     return found

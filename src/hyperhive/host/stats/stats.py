@@ -6,13 +6,14 @@ daemon dies.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
 from hyperhive.core.errors import StorageError
-from hyperhive.core.events import Event, EventName
+from hyperhive.core.events import TRAFFIC, Event, EventName
 from hyperhive.core.names import OPERATOR
 from hyperhive.core.stats import HIVE, SERIES_BY_KEY, Slot
 from hyperhive.core.turns import TurnState
@@ -22,7 +23,7 @@ from hyperhive.host.stats import records
 from hyperhive.host.stats.answers import Answer, find_atoms, render_answer
 from hyperhive.host.stats.blocks import MINUTES, plan_grid
 from hyperhive.host.stats.collector import KEPT_IN_MIND, Collector
-from hyperhive.host.stats.inputs import read_event, read_turn
+from hyperhive.host.stats.inputs import list_traffic, read_turn
 from hyperhive.host.store.store import Store, Transaction, View
 from hyperhive.system.clock import now
 
@@ -50,6 +51,10 @@ class Stats:
         self._observe_online = observe_online
         self._clock = clock
         self._collector = Collector()
+        # The messages of one minute: there may be thousands in a second, and each would be counted like a turn.
+        self._traffic = Counter[tuple[str, str]]()
+        self._traffic_minute = 0
+        self._traffic_at_s = 0
         self._request_id = 0
         self._trimmed_at_s = 0
         self._looked_at_s = 0
@@ -81,11 +86,23 @@ class Stats:
 
     def on_event(self, event: Event) -> None:
         """Told each fact of the hive after its commit."""
-        for agent, slot in read_event(event):
-            self.count(agent, slot)
-        if event.name is EventName.AGENT_PURGED and event.agent is not None:
+        if event.name in TRAFFIC:
+            self._note_traffic(event)
+        elif event.name is EventName.AGENT_PURGED and event.agent is not None:
             self._purged.add(event.agent)
             self._woken.set()
+
+    def _note_traffic(self, event: Event) -> None:
+        if event.at.minute != self._traffic_minute or not self._traffic:
+            self._count_traffic()
+            self._traffic_minute, self._traffic_at_s = event.at.minute, self._now_s()
+        for agent, atom, count in list_traffic(event):
+            self._traffic[agent, atom] += count
+
+    def _count_traffic(self) -> None:
+        for (agent, atom), count in self._traffic.items():
+            self._collector.add(agent, self._traffic_at_s, {atom: count})
+        self._traffic.clear()
 
     async def run_forever(self) -> None:
         while True:
@@ -116,11 +133,13 @@ class Stats:
 
     async def _look(self) -> None:
         """Counts what nobody tells: the levels as they are now, and what went through the gateway."""
+        self._count_traffic()
         self._looked_at_s = self._now_s()
         await self._sample()
         await self._count_requests()
 
     async def _look_again(self) -> None:
+        self._count_traffic()
         if abs(self._now_s() - self._looked_at_s) >= LOOK_EVERY_S:
             await self._look()
 

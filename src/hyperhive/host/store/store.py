@@ -4,6 +4,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,7 +18,7 @@ from hyperhive.system.sqlite import Lane, Reader, Writer, connect, migrate
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 
-# SQLite takes 32,766 values in one statement.
+# Each number of rows is a statement of its own, which stays prepared: see `system.sqlite.STATEMENTS_KEPT`.
 _ROWS_LIMIT = 64
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -47,11 +48,8 @@ class Transaction(View):
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
         self.at = now()
+        self.at_ms = to_millis(self.at)
         self.events: list[Event] = []
-
-    @property
-    def at_ms(self) -> int:
-        return to_millis(self.at)
 
     def insert_many(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
         """Stores many rows by few statements. `query` is an insert that ends with the `values (?, …)` of one row.
@@ -59,13 +57,9 @@ class Transaction(View):
         Each statement lets go of the interpreter and has to get it back: one for each row would wait for a busy event
         loop as many times.
         """
-        at = 0
-        while at < len(rows):
-            # The same few statements over and over: they stay prepared.
-            size = min(_ROWS_LIMIT, 1 << (len(rows) - at).bit_length() - 1)
-            statement = _repeat_values(QUERIES[query], size)
-            self._connection.execute(statement, [value for row in rows[at : at + size] for value in row])
-            at += size
+        for at in range(0, len(rows), _ROWS_LIMIT):
+            some = rows[at : at + _ROWS_LIMIT]
+            self._connection.execute(_repeat_values(QUERIES[query], len(some)), list(chain.from_iterable(some)))
 
     def emit(self, name: EventName, agent: str | None, body: dict[str, Any]) -> None:
         """Records a fact with the change it tells of; it is published once both are durable."""

@@ -11,9 +11,12 @@ insert into bodies (id, body) values (:id, :body);
 -- Of those that are gone, too: an id is never used again.
 select coalesce((select seq from sqlite_sequence where name = 'messages'), 0) as id;
 
--- name: find_recipients
-select json_group_array(name) as names from agents
-where destroyed_at is null and name in (select value from json_each(:names));
+-- name: plan_sends
+-- The same, and who of many can be sent to.
+select coalesce((select seq from sqlite_sequence where name = 'messages'), 0) as newest,
+       json_group_array(name) as known
+from agents
+where destroyed_at is null and name in (select value from json_each(:recipients));
 
 -- name: insert_sent
 insert into messages (id, sender, recipient, priority, sent_at, expires_at, thread, in_reply_to, broadcast,
