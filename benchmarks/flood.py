@@ -1,7 +1,11 @@
 """One agent floods the broker: what a bystander feels of it."""
 
+import multiprocessing
 import random
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,8 @@ from benchmarks.broker import Trial
 from benchmarks.contender import Body
 from benchmarks.hives import HiveBroker, Link, run_hive
 from benchmarks.measure import Context, Rounds, Row, percentile
+from benchmarks.sockets import Sockets
+from hive_process import HiveProcess
 
 # Far more than the daemon works on at once for one connection.
 _PIPELINED = 256
@@ -21,34 +27,50 @@ _LIMIT_S = 5.0
 class _Flood:
     """Keeps _PIPELINED sends under way, to a recipient that never fetches them."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, sent: "Synchronized[int]") -> None:
         self._link = link
         self._key = random.randrange(10**9)
-        self._under_way = 0
-        self.on = False
-        self.sent = 0
+        self._sent = sent
 
     def start(self) -> None:
-        self.on = True
         for _ in range(_PIPELINED):
             self._send()
 
-    def is_over(self) -> bool:
-        return not self._under_way
-
     def _send(self) -> None:
         self._key += 1
-        self._under_way += 1
         request = self._link.plan(
             "send", self._answered, to=_SINK, body=Body(self._key).render(), idempotency_key=f"flood-{self._key}"
         )
         self._link.write(request)
 
     def _answered(self, _: Any) -> None:
-        self._under_way -= 1
-        self.sent += 1
-        if self.on:
-            self._send()
+        self._sent.value += 1
+        self._send()
+
+
+def _run_flood(data: Path, sent: "Synchronized[int]") -> None:
+    sockets = Sockets()
+    link = Link(sockets, HiveProcess(data), _FLOODER)
+    sockets.pump_until(lambda: link.ready)
+    _Flood(link, sent).start()
+    while True:
+        sockets.pump(1.0)
+
+
+@contextmanager
+def _flooded(data: Path) -> Generator["Synchronized[int]"]:
+    """How much the flood has sent. In a process of its own: its writes block once the daemon reads no more of it."""
+    context = multiprocessing.get_context("spawn")
+    sent: Synchronized[int] = context.Value("q", 0)
+    process = context.Process(target=_run_flood, args=(data, sent), daemon=True)
+    process.start()
+    try:
+        while not sent.value:
+            time.sleep(0.01)
+        yield sent
+    finally:
+        process.terminate()
+        process.join()
 
 
 def measure(context: Context) -> list[Row]:
@@ -71,16 +93,11 @@ def _run_round(folder: Path, count: int, rounds: Rounds) -> None:
     names = [*HiveBroker.sender_names(), *HiveBroker.receiver_names(), _FLOODER, _SINK]
     with run_hive(folder, names=names) as hive:
         broker = HiveBroker(hive)
-        link = Link(broker, hive, _FLOODER)
-        broker.pump_until(lambda: link.ready)
         rounds.add("quiet", _bystand(broker, count))
-        flood = _Flood(link)
-        flood.start()
-        began = time.perf_counter()
-        rounds.add("flooded", _bystand(broker, count))
-        rounds.add("flood/s", flood.sent / (time.perf_counter() - began))
-        flood.on = False
-        broker.pump_until(flood.is_over)
+        with _flooded(folder) as sent:
+            began = time.perf_counter()
+            rounds.add("flooded", _bystand(broker, count))
+            rounds.add("flood/s", sent.value / (time.perf_counter() - began))
 
 
 def _bystand(broker: HiveBroker, count: int) -> float:
