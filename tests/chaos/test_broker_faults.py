@@ -104,7 +104,7 @@ def wait_for_sends(swarm: Swarm) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_refuses_sends_and_loses_nothing_and_all_goes_on_when_there_is_room(small_disk: Path) -> None:
-    pace = Pace(pause_s=0.3, body_bytes=4096)
+    pace = Pace(pause_s=0.3, body_bytes=16_384)
     with run_swarm(small_disk, pace=pace) as (hive, swarm):
         filler = small_disk / "filler"
         fill(filler)

@@ -13,7 +13,7 @@ from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import Message
 from hyperhive.host.store.queries import QUERIES
 from hyperhive.system.clock import now, to_millis
-from hyperhive.system.sqlite import Lane, Reader, Writer, connect, migrate
+from hyperhive.system.sqlite import Lane, Reader, Writer, connect, extend_wal, migrate
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -95,6 +95,8 @@ class Store:
         connection = connect(path, "FULL" if schema == "hive" else "NORMAL")
         _check_integrity(connection, path)
         migrate(connection, _MIGRATIONS / schema)
+        if schema == "hive":
+            extend_wal(connection, path)
         self._writer = Writer(connection, broken)
         self._reader = Reader(path)
         self._publish = publish
