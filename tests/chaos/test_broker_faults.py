@@ -25,7 +25,7 @@ from prober import Prober
 from swarm_history import NOISE
 from swarm_rig import QUIET, Pace, Swarm, check_promises, list_names, read_pss_bytes, run_swarm
 
-SMALL_DISK = "48m"
+SMALL_DISK = "64m"
 # With the machine as busy as it is here, an answer takes up to a second.
 BLOCKED_S = 1.5
 ON_THE_WAY = 200
@@ -104,7 +104,7 @@ def wait_for_sends(swarm: Swarm) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_refuses_sends_and_loses_nothing_and_all_goes_on_when_there_is_room(small_disk: Path) -> None:
-    pace = Pace(pause_s=0.3, body_bytes=16_384)
+    pace = Pace(pause_s=0.3, body_bytes=4096)
     with run_swarm(small_disk, pace=pace) as (hive, swarm):
         filler = small_disk / "filler"
         fill(filler)
