@@ -173,6 +173,7 @@ async def a_name_that_is_none_is_refused_everywhere(rig: Rig) -> None:
         await refuses(rig.driver.destroy(name))
         await refuses(rig.driver.exec(name, ("true",), 1))
         await refuses(rig.driver.logs(name, 0, 10))
+        await refuses(rig.driver.log_range(name))
     assert canary.read_text() == "here"
 
 
@@ -333,7 +334,9 @@ async def exec_in_what_does_not_run_is_refused(rig: Rig) -> None:
 
 async def logs_are_read_by_offset(rig: Rig) -> None:
     assert await rig.driver.logs("alice", 0, 100) == (b"", 0)
+    assert await rig.driver.log_range("alice") == (0, 0)
     await rig.run_to_end("echo one; echo two >&2; echo three >>/dev/stderr")
+    assert await rig.driver.log_range("alice") == (0, 14)
     assert await rig.driver.logs("alice", 0, 1000) == (b"one\ntwo\nthree\n", 14)
     assert await rig.driver.logs("alice", 4, 4) == (b"two\n", 8)
     assert await rig.driver.logs("alice", 8, 1000) == (b"three\n", 14)

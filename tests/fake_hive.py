@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from hyperhive.core.approvals import ApprovalKind, ApprovalStatus
 from hyperhive.core.effects import Effect
@@ -361,12 +362,21 @@ def default_answers() -> dict[str, Answer]:
 
 
 def answer_journal(text: str) -> Answer:
-    """A journal that holds `text`, in pieces of at most eight characters."""
+    """A journal that holds `text`: pages by lines, or from an offset on pieces of at most eight characters."""
 
     def answer(received: Received) -> tuple[int, Any]:
-        offset = int(received.path.partition("offset=")[2] or 0)
-        piece = text[offset : offset + 8]
-        return 200, Journal(text=piece, next_offset=offset + len(piece)).model_dump()
+        query = dict(parse_qsl(urlsplit(received.path).query))
+        if "offset" in query:
+            offset = int(query["offset"])
+            piece = text[offset : offset + 8]
+            return 200, Journal(
+                text=piece, offset=offset, next_offset=offset + len(piece), more=offset > 0
+            ).model_dump()
+        end = int(query.get("before", len(text)))
+        lines = text[:end].splitlines(keepends=True)[-int(query["lines"]) :]
+        start = end - len("".join(lines))
+        found = "".join(line for line in lines if query.get("filter", "").casefold() in line.casefold())
+        return 200, Journal(text=found, offset=start, next_offset=end, more=start > 0).model_dump()
 
     return answer
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from hyperhive.host.link import params as p
 from hyperhive.wire import agent_link as wire
+from hyperhive.wire.host_sock import LINE_LIMIT_BYTES as DESKTOP_LINE_LIMIT_BYTES
 from hyperhive.wire.jsonrpc import LINE_LIMIT_BYTES
 
 LINK_MARK, OPERATOR_MARK, STRANGER_MARK = "from-the-link", "from-the-operator", "from-a-stranger"
@@ -245,6 +246,52 @@ _LINK_SHAPES: tuple[Callable[[Random], bytes], ...] = (
     ),
     lambda rng: b'{"jsonrpc":"2.0","id":1,"method":"remind_me","params":{"note":"\\ud800"}}\n',
     lambda rng: b"\xef\xbb\xbf" + encode(draw_request(rng)),
+    lambda rng: b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+)
+
+
+# -- host.sock -------------------------------------------------------------------------------------------------
+
+
+def draw_desktop_bytes(rng: Random) -> bytes:
+    """Some lines, mutated or not, or what is no line at all. Nobody subscribes: those stay when they said all."""
+    if rng.randrange(12) < 9:
+        lines = [encode(_draw_desktop(rng)) for _ in range(rng.randrange(1, 20))]
+        return b"".join(mutate(rng, line) if not rng.randrange(3) else line for line in lines)
+    return rng.choice(_DESKTOP_SHAPES)(rng)
+
+
+def _draw_desktop(rng: Random) -> dict[str, Any]:
+    names = ("alice", "nobody", "..", "*", "", "\0", "\ud800", "x" * 300)
+    scope = {
+        "agents": rng.choice((False, None, 1)),
+        "agent_names": rng.choice(([], ["alice"], ["alice", "nobody"], "alice", [7], ["alice"] * 500)),
+        "forge": rng.choice((False, True, None, "x")),
+    }
+    fields: dict[str, Any] = {
+        "cmd": rng.choice((*_DESKTOP_COMMANDS, *_DESKTOP_COMMANDS, *ODD_TEXTS)),
+        "id": rng.choice(ODD_NUMBERS),
+        "name": rng.choice(names),
+        "paused": rng.choice((True, False, None, 0)),
+        "graceful": rng.choice((True, False, None, "x")),
+        "scope": rng.choice((scope, scope, scope, {}, None, [], 7)),
+        "more": draw_value(rng),
+    }
+    return {key: value for key, value in fields.items() if key == "cmd" or rng.randrange(6)}
+
+
+# All but the one that never ends, and but what would start containers.
+_DESKTOP_COMMANDS = ("list", "agent_status", "urls", "pending", "approve", "deny", "set_paused", "stop")
+_DESKTOP_SHAPES: tuple[Callable[[Random], bytes], ...] = (
+    lambda rng: b'{"cmd":"list"}' + b" " * (DESKTOP_LINE_LIMIT_BYTES - 14 + rng.choice((-1, 0, 1))) + b"\n",
+    lambda rng: b"x" * (DESKTOP_LINE_LIMIT_BYTES * rng.choice((1, 2, 20))),
+    lambda rng: rng.choice((b"[", b'{"a":', b"[{")) * rng.choice((63, 1_000, 1_100, 10_000)) + b"\n",
+    lambda rng: rng.randbytes(rng.randrange(2_000)),
+    _many(b"\n", 1, 5_000),
+    _many(b"{}\n", 1, 1_000),
+    _many(b'{"cmd":"agent_status"}\n', 1, 500),
+    lambda rng: b'{"cmd":"list","cmd":"urls"}\n',
+    lambda rng: b'\xef\xbb\xbf{"cmd":"list"}\n',
     lambda rng: b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
 )
 

@@ -171,6 +171,23 @@ def find_link_faults(answer: bytes) -> list[str]:
     return faults
 
 
+def find_desktop_faults(answer: bytes) -> list[str]:
+    """Each whole line is a response of the version that clients know, and a refusal says why."""
+    faults: list[str] = []
+    for line in answer.split(b"\n")[:-1]:
+        try:
+            body = json.loads(line.decode())
+        except ValueError:
+            faults.append(f"no JSON came: {line[:200]!r}")
+            continue
+        wanted = ["version", "ok"] if body["ok"] else ["version", "ok", "error"]
+        if list(body)[: len(wanted)] != wanted or body["version"] != 1 or len(body) > 3:
+            faults.append(f"no response came: {line[:200]!r}")
+        elif "the hive failed" in body.get("error", ""):
+            faults.append(f"it failed: {line[:200]!r}")
+    return faults
+
+
 def find_http_faults(answer: bytes) -> list[str]:
     """Each answer has a head and the body that it says, and none is of a mistake of the daemon's."""
     while answer:

@@ -1,6 +1,9 @@
 import { defineConfig } from "vitest/config";
+import { drawIcons } from "./icons.ts";
+import { xtermStyles } from "./xterm_styles.ts";
 
 export default defineConfig({
+  plugins: [drawIcons(), xtermStyles()],
   build: {
     outDir: "../src/hyperhive/host/api/pages",
     emptyOutDir: true,

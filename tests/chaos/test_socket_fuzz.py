@@ -24,6 +24,7 @@ from fuzz_corpus import (
     OPERATOR_MARK,
     STRANGER_MARK,
     draw_connect_bytes,
+    draw_desktop_bytes,
     draw_http_bytes,
     draw_link_bytes,
     encode,
@@ -40,6 +41,7 @@ from socket_fuzz import (
     Streams,
     Target,
     ask_raw,
+    find_desktop_faults,
     find_http_faults,
     find_link_faults,
     fuzz,
@@ -116,7 +118,8 @@ def check_daemon(arena: Arena) -> None:
     """It lives, has failed at nothing, has given back what it used, and its store is whole."""
     assert arena.hive.process is not None
     assert arena.hive.process.poll() is None, arena.hive.log[-4000:]
-    for word in ("Traceback", "link.failed", "api.failed", "egress.failed", "background_failed", "internal error"):
+    failed = ("link.failed", "api.failed", "egress.failed", "desktop.failed", "background_failed")
+    for word in ("Traceback", *failed, "internal error"):
         assert word not in arena.hive.log, arena.hive.log[arena.hive.log.index(word) - 500 :][:6000]
     wait_for(lambda: is_calm(arena), f"files and threads to be given back: {arena.before}", 40, arena.hive)
     held = arena.observe()
@@ -268,6 +271,17 @@ async def test_fuzzing_the_operators_socket_harms_nobody(arena: Arena) -> None:
 
 
 @pytest.mark.slow
+async def test_fuzzing_the_desktop_clients_socket_harms_nobody(arena: Arena) -> None:
+    target = Target(
+        "desktop",
+        lambda: asyncio.open_unix_connection(str(arena.hive.run / "host.sock"), limit=2**24),
+        draw_desktop_bytes,
+        find_desktop_faults,
+    )
+    await fuzz_beside_others(arena, target)
+
+
+@pytest.mark.slow
 async def test_fuzzing_an_agents_model_socket_harms_nobody_else(arena: Arena) -> None:
     target = Target(
         "model",
@@ -364,7 +378,7 @@ async def test_what_waits_beyond_the_limit_is_answered_once_there_is_room(arena:
 async def test_an_agent_that_opens_connections_without_end_gets_no_more_than_its_share(arena: Arena) -> None:
     opened: list[Streams] = []
     try:
-        for name in ("hive.sock", "model.sock", "egress.sock"):
+        for name in ("hive.sock", "model.sock", "egress.sock", "terminal.sock"):
             path = arena.socket("alice", name)
             opened += [await asyncio.open_unix_connection(path) for _ in range(200)]
         async with asyncio.timeout(PATIENCE_S):

@@ -33,7 +33,7 @@ class Hive:
     def __init__(self, rig: ConfigRig, claude: SideSession) -> None:
         self.rig = rig
         self.notes = Notes(rig.store, rig.roots)
-        self.notes.attach(LinkServer(rig.roots, cast("Any", None), cast("Any", None), cast("Any", None)))
+        self.notes.attach(LinkServer(rig.roots, *(cast("Any", None) for _ in range(4))))
         rig.questions.settle_with(QuestionKind.NOTES, self.notes.settle)
         self.state = rig.roots.state_folder("alice")
         self.store = EventStore(self.state)

@@ -155,7 +155,7 @@ print(json.dumps(answers))
 def test_the_only_sockets_from_outside_are_the_three_of_the_agent(swarm: HiveProcess) -> None:
     for agent in AGENTS:
         sockets = {path.name for path in (swarm.run / "agents" / agent).iterdir()}
-        assert sockets == {"hive.sock", "model.sock", "egress.sock"}
+        assert sockets == {"hive.sock", "model.sock", "egress.sock", "terminal.sock"}
         inside = ask(swarm, agent, "sh", "-c", "find / -xdev -type s 2>/dev/null; find /tmp /state /home /dev -type s")
         # claude has some for itself.
         assert all(path.startswith("/tmp/cc-socks/") for path in inside.split()), inside

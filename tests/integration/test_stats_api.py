@@ -1,5 +1,7 @@
 """Stats of a running hive: a turn is in them at once, and after a restart."""
 
+import csv
+import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +36,45 @@ def test_a_turn_is_in_the_stats_at_once_and_still_after_a_restart(hive: HiveProc
     assert read_stats(hive, "*")["totals"]["turns"] == 1
     agents = hive.get("/api/stats/agents?keys=turns")
     assert (agents["agents"], agents["units"]) == ({"manager": {"turns": 1}}, {"turns": "turns"})
+
+
+def test_tokens_and_cost_are_told_by_agent_day_and_model_and_as_files(hive: HiveProcess) -> None:
+    hive.wait_state("manager", "idle")
+    hive.post("/api/messages", {"to": "manager", "body": "hello"})
+    usage = wait_for(
+        lambda: (found := hive.get("/api/stats/usage?since=1h"))["total"]["work_tokens"] and found,
+        "the tokens to be recorded",
+        hive=hive,
+    )
+    assert [row["name"] for row in usage["agents"]] == ["manager"]
+    assert sum(row["work_tokens"] for row in usage["models"]) >= usage["agents"][0]["work_tokens"]
+    assert all(row["name"] for row in usage["days"])
+    assert hive.get("/api/stats/usage?agent=manager&since=1h")["total"]["requests"] >= usage["total"]["requests"]
+    with hive.client() as client:
+        for table, head in (("agents", "agent"), ("days", "day"), ("models", "model"), ("tools", "tool")):
+            response = client.get(f"/api/stats.csv?table={table}&since=1h")
+            assert response.headers["content-type"] == "text/csv; charset=utf-8"
+            assert response.headers["content-disposition"] == f'attachment; filename="stats-hive-{table}.csv"'
+            assert next(csv.reader(io.StringIO(response.text)))[0] == head
+
+
+def test_a_file_has_the_figures_of_the_answer(shared_hive: HiveProcess) -> None:
+    page = shared_hive.get("/api/stats?agent=manager&since=1h&keys=turns,inbox")
+    first, last = page["at"][5], page["at"][20]
+    with shared_hive.client() as client:
+        text = client.get(f"/api/stats.csv?agent=manager&since=1h&keys=turns,inbox&first={first}&last={last}").text
+    rows = list(csv.DictReader(io.StringIO(text)))
+    shown = range(page["at"].index(first), page["at"].index(last) + 1)
+    assert [datetime.fromisoformat(row["at"]).timestamp() for row in rows] == [page["at"][index] for index in shown]
+    assert [float(row["turns"]) for row in rows] == [page["series"]["turns"][index] for index in shown]
+
+
+@pytest.mark.parametrize("query", ["table=passwords", "first=-1", "first=x", "agent=nobody", "since=2y&table=days"])
+def test_a_wrong_question_for_a_file_is_refused(shared_hive: HiveProcess, query: str) -> None:
+    with shared_hive.client() as client:
+        response = client.get(f"/api/stats.csv?{query}")
+    assert response.status_code in (400, 404)
+    assert response.json()["hint"]
 
 
 def test_the_answer_is_columns_of_equal_length(shared_hive: HiveProcess) -> None:

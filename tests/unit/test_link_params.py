@@ -32,6 +32,8 @@ PAIRS = [
     "ApplyCommitParams",
     "RemindMeParams",
     "CancelReminderParams",
+    "TerminalEndedParams",
+    "TerminalHead",
     "AgentNameParams",
 ]
 

@@ -34,6 +34,10 @@ import type {
   ScheduledMessage,
   SendRequest,
   Sent,
+  StatsPage,
+  StatsUsage,
+  Terminal,
+  TerminalRequest,
   TranscriptEvent,
 } from "./api_types.ts";
 import type { MessageFilter, MessagePage } from "./messages.ts";
@@ -54,6 +58,15 @@ export class ApiError extends Error {
 }
 
 type Query = Record<string, string | number | boolean | undefined>;
+
+/** `offset` reads on from there and may wait for something; `before` reads back; neither: the end. */
+export interface JournalQuery {
+  offset?: number | undefined;
+  before?: number | undefined;
+  lines?: number | undefined;
+  filter?: string | undefined;
+  wait_s?: number | undefined;
+}
 
 export interface ApiOptions {
   fetch?: typeof fetch;
@@ -116,6 +129,17 @@ export function createApi(options: ApiOptions = {}) {
     reminders: (agent: string) => get<Reminder[]>("/api/reminders", { agent }),
     schedules: (agent: string) => get<ScheduledMessage[]>("/api/schedules", { agent }),
     cancelReminder: (id: number) => remove<unknown>(`/api/reminders/${id}`),
+    /** Those that are open, then those that ended last. */
+    terminals: (name: string) => get<Terminal[]>(`${agentPath(name)}/terminals`),
+    openTerminal: (name: string, size: TerminalRequest) =>
+      post<Terminal>(`${agentPath(name)}/terminals`, size),
+    /** Ends the shell and all that runs in it. */
+    closeTerminal: (name: string, id: string) =>
+      remove<unknown>(`${agentPath(name)}/terminals/${encodeURIComponent(id)}`),
+    /** All series of an agent or of the hive, from `since` until now. */
+    stats: (agent: string, since: string) => get<StatsPage>("/api/stats", { agent, since }),
+    /** Tokens and cost by agent, day and model. */
+    usage: (agent: string, since: string) => get<StatsUsage>("/api/stats/usage", { agent, since }),
     notes: (name: string) => get<NotesVersion[]>(notesPath(name)),
     notesDiff: (name: string, commit: string) =>
       get<NotesDiff>(`${notesPath(name)}/${encodeURIComponent(commit)}`),
@@ -124,8 +148,8 @@ export function createApi(options: ApiOptions = {}) {
       request<unknown>("DELETE", agentPath(name) + renderQuery({ purge })),
     transcript: (name: string, before?: number, limit = 200) =>
       get<TranscriptEvent[]>(`${agentPath(name)}/transcript`, { before, limit }),
-    journal: (name: string, offset?: number) =>
-      get<Journal>(`/api/journal/${encodeURIComponent(name)}`, { offset }),
+    journal: (name: string, query: JournalQuery = {}) =>
+      get<Journal>(`/api/journal/${encodeURIComponent(name)}`, { ...query }),
     kept: () => get<KeptState[]>("/api/kept"),
     revive: (name: string) => post<AgentRow>(`${keptPath(name)}/revive`),
     purgeKept: (name: string) => request<unknown>("DELETE", keptPath(name)),
@@ -137,6 +161,7 @@ export function createApi(options: ApiOptions = {}) {
     checkPolicy: (name: string, request: PolicyCheckRequest) =>
       post<PolicyDecision>(`${configPath(name)}/check`, request),
     approvals: (status: ApprovalStatus = "pending") => get<Approval[]>("/api/approvals", { status }),
+    approval: (id: number) => get<Approval>(`/api/approvals/${id}`),
     review: (id: number) => get<Review>(`/api/approvals/${id}/review`),
     approve: (id: number) => post<unknown>(`/api/approvals/${id}/approve`),
     deny: (id: number, reason: string) => post<unknown>(`/api/approvals/${id}/deny`, { reason }),
@@ -153,6 +178,7 @@ export function createApi(options: ApiOptions = {}) {
     /** A dead message needs nobody any more. */
     dismiss: (id: number) => post<unknown>(`/api/messages/${id}/dismiss`),
     questions: (status = "open") => get<Question[]>("/api/questions", { status }),
+    question: (id: number) => get<Question>(`/api/questions/${id}`),
     answer: (id: number, answer: AnswerRequest) => post<unknown>(`/api/questions/${id}/answer`, answer),
     cancelQuestion: (id: number) => post<unknown>(`/api/questions/${id}/cancel`),
     pushKey: () => get<PushKey>("/api/push-key"),

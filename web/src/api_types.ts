@@ -413,9 +413,66 @@ export interface HiveEvent {
 
 export interface Journal {
   text: string;
+  offset: number;
   next_offset: number;
+  more: boolean;
 }
 
 export interface CancelResult {
   cancelled: boolean;
+}
+
+export interface TerminalRequest {
+  columns: number;
+  rows: number;
+}
+
+export type Ending = "exited" | "closed" | "idle" | "stopped" | "lost" | "failed";
+
+export interface Terminal {
+  id: string;
+  agent: string;
+  opened_by: string;
+  opened_at: string;
+  columns: number;
+  rows: number;
+  viewers: number;
+  ended_at: string | null;
+  status: number | null;
+  ending: Ending | null;
+  bytes_in: number;
+  bytes_out: number;
+}
+
+export interface StatsPage {
+  agent: string;
+  from: string;
+  step_s: number;
+  at: number[];
+  series: Record<string, unknown>;
+  totals: Record<string, unknown>;
+  units: Record<string, unknown>;
+  tools: Record<string, unknown>;
+}
+
+export interface UsageRow {
+  name: string;
+  requests: number;
+  failures: number;
+  unpriced: number;
+  work_tokens: number;
+  input_tokens: number;
+  output_tokens: number;
+  cache_write_tokens: number;
+  cache_read_tokens: number;
+  cost_usd: number;
+}
+
+export interface StatsUsage {
+  agent: string;
+  from: string;
+  agents: UsageRow[];
+  days: UsageRow[];
+  models: UsageRow[];
+  total: UsageRow;
 }

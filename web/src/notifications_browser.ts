@@ -27,6 +27,14 @@ export interface Browser {
 
 const WORKER = "/sw.js";
 
+/** Has the worker run, which also shows a page when the hive does not answer. Without it, all else works the same. */
+export async function installWorker(): Promise<void> {
+  if (!("serviceWorker" in navigator)) return;
+  await navigator.serviceWorker
+    .register(workerUrl(), { scope: "/", updateViaCache: "none" })
+    .catch(() => undefined);
+}
+
 interface TrustedTypes {
   createPolicy(
     name: string,

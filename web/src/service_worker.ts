@@ -1,6 +1,6 @@
 /**
  * The service worker, at /sw.js: shows notifications, also by web push while no page is open, and does what is clicked
- * in them. It caches nothing and looks at no request.
+ * in them. When the hive does not answer, it shows a page that says so; that page is all it caches.
  */
 import { createDecide } from "./service_worker_decisions.ts";
 import {
@@ -11,6 +11,13 @@ import {
   parseJson,
   parseNotice,
 } from "./service_worker_notices.ts";
+import {
+  answerOrOffline,
+  type CacheDoor,
+  dropEarlier,
+  isOffered,
+  keepOfflinePage,
+} from "./service_worker_offline.ts";
 
 interface Waiting extends Event {
   waitUntil(work: Promise<unknown>): void;
@@ -25,6 +32,10 @@ interface ClickEvent extends Waiting {
 interface MessageToWorker extends Waiting {
   data: PageMessage;
 }
+interface FetchEvent extends Waiting {
+  request: Request;
+  respondWith(answer: Promise<Response>): void;
+}
 interface PageWindow {
   url: string;
   focused: boolean;
@@ -35,6 +46,8 @@ interface PageWindow {
 /** The parts of ServiceWorkerGlobalScope that are used: its types and those of a page exclude each other. */
 interface Scope {
   registration: ServiceWorkerRegistration;
+  caches: CacheDoor;
+  location: { origin: string };
   clients: {
     claim(): Promise<void>;
     matchAll(options: { type: "window"; includeUncontrolled: true }): Promise<readonly PageWindow[]>;
@@ -44,6 +57,7 @@ interface Scope {
   addEventListener(type: "install" | "activate", listener: (event: Waiting) => void): void;
   addEventListener(type: "push", listener: (event: PushEvent) => void): void;
   addEventListener(type: "notificationclick", listener: (event: ClickEvent) => void): void;
+  addEventListener(type: "fetch", listener: (event: FetchEvent) => void): void;
   addEventListener(type: "message", listener: (event: MessageToWorker) => void): void;
 }
 
@@ -51,8 +65,17 @@ const worker = self as unknown as Scope;
 const decide = createDecide((input, init) => fetch(input, init));
 
 // A new version takes over at once: it keeps nothing that an older one could need.
-worker.addEventListener("install", (event) => event.waitUntil(worker.skipWaiting()));
-worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
+worker.addEventListener("install", (event) => {
+  event.waitUntil(keepOfflinePage(worker.caches).then(() => worker.skipWaiting()));
+});
+worker.addEventListener("activate", (event) => {
+  event.waitUntil(dropEarlier(worker.caches).then(() => worker.clients.claim()));
+});
+
+worker.addEventListener("fetch", (event) => {
+  if (!isOffered(event.request, worker.location.origin)) return;
+  event.respondWith(answerOrOffline(event.request, (...asked) => fetch(...asked), worker.caches));
+});
 
 worker.addEventListener("push", (event) => {
   const notice = parseNotice(parseJson(event.data?.text() ?? ""));

@@ -47,6 +47,7 @@ export function createStore(api: Api) {
     epochs: new Epochs(),
     notesEpochs: new Epochs(),
     reminderEpochs: new Epochs(),
+    terminalEpochs: new Epochs(),
     /** Of what is spent and may be; the whole hive's under EVERYONE. */
     budgetEpochs: new Epochs(),
   };
@@ -93,7 +94,13 @@ export function createStore(api: Api) {
         store.inbox.refresh(),
       ]);
       // Before the rows: those that are new fetch what belongs to them once, not twice.
-      for (const epochs of [store.epochs, store.notesEpochs, store.reminderEpochs, store.budgetEpochs])
+      for (const epochs of [
+        store.epochs,
+        store.notesEpochs,
+        store.reminderEpochs,
+        store.terminalEpochs,
+        store.budgetEpochs,
+      ])
         epochs.moveAll();
       store.hive.value = hive;
       store.agents.reset(agents);
@@ -161,6 +168,7 @@ type Tables = Pick<
   | "epochs"
   | "notesEpochs"
   | "reminderEpochs"
+  | "terminalEpochs"
   | "budgetEpochs"
 > & { followed: Iterable<MessageList> };
 
@@ -216,6 +224,8 @@ const TOUCHES: Record<string, (tables: Tables, refreshers: Refreshers, agent: st
   "reminder.cancelled": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
   "schedule.sent": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
   "notes.changed": ({ notesEpochs }, _, agent) => notesEpochs.move(agent),
+  "terminal.opened": ({ terminalEpochs }, _, agent) => terminalEpochs.move(agent),
+  "terminal.ended": ({ terminalEpochs }, _, agent) => terminalEpochs.move(agent),
 };
 
 function touchPark(_: Tables, refreshers: Refreshers, agent: string): void {

@@ -1,26 +1,25 @@
-"""Commands about agents: ps, spawn, start, stop, restart, cancel, destroy, logs."""
+"""Commands about agents: ps, spawn, start, stop, restart, cancel, destroy."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 
-from hyperhive.cli.client import Client, find_hive, parse_row
+from hyperhive.cli.client import find_hive, parse_row
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_age, render_size, render_table
 from hyperhive.cli.turns import render_park
 from hyperhive.core.errors import NotFoundError
 from hyperhive.core.names import parse_agent_name, parse_known_agent_name
-from hyperhive.core.text import cut_text, render_safe_line, render_safe_text
+from hyperhive.core.text import cut_text, render_safe_line
 
-FOLLOW_INTERVAL_S = 0.5
 # As git shortens it: enough to tell the commits of one agent apart.
 COMMIT_COLUMNS = 8
 
 commands = typer.Typer()
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent.")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="The agents.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent.", autocompletion=complete_agents)]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="The agents.", autocompletion=complete_agents)]
 
 
 @commands.command()
@@ -138,34 +137,3 @@ def destroy(
         # It was destroyed before: what is left of it is meant.
         hive.delete(f"/api/kept/{agent}")
     show(f"destroyed and purged {agent}" if purge else f"destroyed {agent}; its state is kept")
-
-
-@commands.command()
-def logs(
-    name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written next.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the log of an agent's container."""
-    agent = parse_known_agent_name(name)
-    hive = find_hive()
-    try:
-        _show_journal(hive, agent, follow, as_json)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def _show_journal(hive: Client, agent: str, follow: bool, as_json: bool) -> None:
-    offset = 0
-    while True:
-        piece = hive.get_row(f"/api/journal/{agent}", {"offset": offset})
-        text, next_offset = str(piece.get("text", "")), int(piece.get("next_offset", offset))
-        if as_json and text:
-            show_json({"text": text, "next_offset": next_offset})
-        else:
-            print(render_safe_text(text), end="", flush=True)
-        if not text and not follow:
-            return
-        if not text:
-            time.sleep(FOLLOW_INTERVAL_S)
-        offset = next_offset

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from hyperhive.cli.client import Row, find_hive, parse_row
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_safe_line, render_table
 from hyperhive.core.errors import InvalidInputError
@@ -51,7 +52,10 @@ def budget(
 
 @commands.command()
 def grant(
-    name: Annotated[str | None, typer.Argument(metavar="AGENT", help="The agent; left out: the hive.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="AGENT", help="The agent; left out: the hive.", autocompletion=complete_agents),
+    ] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", metavar="N", min=1, help="So many tokens more.")] = None,
     usd: Annotated[float | None, typer.Option("--usd", metavar="X", help="So many dollars more.")] = None,
     as_json: JsonOption = False,

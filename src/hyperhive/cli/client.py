@@ -8,7 +8,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -20,6 +20,8 @@ from hyperhive.system.sockets import connect_unix, peer_pid
 
 # Longer than the daemon itself waits for a container to start or stop (60 s, see host/drivers/protocol.py).
 ANSWER_TIMEOUT_S = 90.0
+# Of a stream's line: no event is as long.
+LINE_LIMIT_BYTES = 4 * 1024 * 1024
 
 Row = dict[str, Any]
 
@@ -74,6 +76,30 @@ class Client:
 
     def delete(self, path: str, query: Mapping[str, str | int] | None = None) -> Any:
         return self._call("DELETE", path, query=query)
+
+    def stream_lines(self, path: str) -> Generator[bytes]:
+        """The lines of an answer that goes on, until it ends; none is longer than a line may be.
+
+        Raises UnavailableError if nothing comes for as long as the client waits, or the hive goes away.
+        """
+        connection = _UnixConnection(self.roots.hive_socket, self._timeout_s)
+        with contextlib.closing(connection):
+            self._connect(connection)
+            try:
+                connection.request("GET", path, headers={"Accept": "text/event-stream"})
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    parse_answer(answer.status, answer.read())
+                while line := answer.readline(LINE_LIMIT_BYTES):
+                    yield line
+            except (OSError, http.client.HTTPException) as error:
+                raise UnavailableError("the hive went away", "it is asked again") from error
+
+    def open_socket(self) -> socket.socket:
+        """A connection of the caller's own, for what is no request and answer."""
+        connection = _UnixConnection(self.roots.hive_socket, self._timeout_s)
+        self._connect(connection)
+        return connection.sock
 
     def find_daemon(self) -> ProcessId | None:
         """The daemon's process; None if it cannot be seen from here."""

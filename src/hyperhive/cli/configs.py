@@ -8,8 +8,10 @@ import typer
 from hyperhive.cli.agents import COMMIT_COLUMNS, Name
 from hyperhive.cli.approvals import WaitOption, follow_approval
 from hyperhive.cli.client import Client, Row, find_hive, parse_row, parse_rows
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
 from hyperhive.cli.own_hand import check_own_hand
+from hyperhive.cli.prefixes import get_by_prefix
 from hyperhive.cli.rendering import (
     Column,
     Screen,
@@ -29,13 +31,17 @@ from hyperhive.core.names import parse_known_agent_name
 CONFIG_FILE = "agent.toml"
 
 _VERSION = re.compile(r"(?:deployed/)?(0|[1-9][0-9]{0,17})", re.ASCII)
+# With a letter in it: what is digits alone is a number.
+_COMMIT = re.compile(r"(?=[0-9]*[a-f])[0-9a-f]{7,40}", re.ASCII)
 
 commands = typer.Typer()
 
 
 @commands.command()
 def config(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The agent.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="The agent.", show_default=False, autocompletion=complete_agents)
+    ] = "",
     file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="Print this file of the config.")] = "",
     history: Annotated[bool, typer.Option("--history", help="What was asked for, and what became of it.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of agent.toml.")] = False,
@@ -155,21 +161,31 @@ def parse_version(text: str) -> int:
     return int(match[1])
 
 
+def _find_version(hive: Client, agent: str, text: str) -> int:
+    """The number of the deployed version whose commit begins with `text`. Raises NotFoundError if there is not one."""
+    hint = f"`hive config {agent} --history` lists what was deployed"
+    rows = [
+        row for row in hive.get_rows(f"/api/agent-config/{agent}/history") if field(row, "tag").startswith("deploy")
+    ]
+    commit = get_by_prefix((field(row, "commit") for row in rows), text, "deployed commit", hint)
+    # The newest first: a commit that was brought back is that approval's.
+    return next(parse_version(field(row, "tag")) for row in rows if row.get("commit") == commit)
+
+
 @commands.command()
 def revert(
     name: Name,
-    to: Annotated[
-        str, typer.Argument(metavar="TO", help="The number or the tag of a deployed version: 3, deployed/3.")
-    ],
+    to: Annotated[str, typer.Argument(metavar="TO", help="A deployed version: 3, deployed/3, or its commit.")],
     yes: YesOption = False,
     wait: WaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring an earlier config of an agent back. It is recorded as an approval of its own."""
-    agent, version = parse_known_agent_name(name), parse_version(to)
+    agent = parse_known_agent_name(name)
+    hive = find_hive()
+    version = _find_version(hive, agent, to) if _COMMIT.fullmatch(to) else parse_version(to)
     check_own_hand(f"hive revert {agent} {version}")
     confirm_once(f"Bring back deployed/{version} of {agent}?", yes=yes)
-    hive = find_hive()
     try:
         row = parse_row(hive.post(f"/api/agent-config/{agent}/revert", {"to": version}))
     except NotFoundError as error:

@@ -1,15 +1,21 @@
 """Commands about agents that are not there yet, or no more: drafts, discard, kept, revive, purge."""
 
+from typing import Annotated
+
 import typer
 
-from hyperhive.cli.agents import Name, render_kept
+from hyperhive.cli.agents import render_kept
 from hyperhive.cli.client import Row, find_hive
+from hyperhive.cli.completion import complete_drafts, complete_kept
 from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_age, render_size, render_table
 from hyperhive.core.errors import NotFoundError
 from hyperhive.core.names import parse_agent_name
 
 commands = typer.Typer()
+
+DraftName = Annotated[str, typer.Argument(metavar="NAME", help="The draft.", autocompletion=complete_drafts)]
+KeptName = Annotated[str, typer.Argument(metavar="NAME", help="The agent that was.", autocompletion=complete_kept)]
 
 
 @commands.command()
@@ -33,7 +39,7 @@ def render_drafts(rows: list[Row], screen: Screen) -> str:
 
 
 @commands.command()
-def discard(name: Name, yes: YesOption = False, as_json: JsonOption = False) -> None:
+def discard(name: DraftName, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Remove a draft and all that was written for it."""
     agent = parse_agent_name(name)
     confirm_once(f"Discard the draft of {agent} and what was written for it?", yes=yes)
@@ -58,7 +64,7 @@ def kept(as_json: JsonOption = False) -> None:
 
 
 @commands.command()
-def revive(name: Name, as_json: JsonOption = False) -> None:
+def revive(name: KeptName, as_json: JsonOption = False) -> None:
     """Make a destroyed agent again, with all that was kept of it."""
     agent = parse_agent_name(name)
     try:
@@ -72,7 +78,7 @@ def revive(name: Name, as_json: JsonOption = False) -> None:
 
 
 @commands.command()
-def purge(name: Name, yes: YesOption = False, as_json: JsonOption = False) -> None:
+def purge(name: KeptName, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Remove for good what was kept of a destroyed agent."""
     agent = parse_agent_name(name)
     confirm_once(f"Remove everything that {agent} wrote, for good?", yes=yes)

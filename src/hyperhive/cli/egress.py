@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from hyperhive.cli.client import Row, find_hive
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_age, render_size, render_table
 from hyperhive.core.names import parse_known_agent_name
@@ -14,7 +15,10 @@ commands = typer.Typer()
 
 @commands.command()
 def egress(
-    agent: Annotated[str, typer.Argument(metavar="[AGENT]", help="One agent; without it, all of them.")] = "",
+    agent: Annotated[
+        str,
+        typer.Argument(metavar="[AGENT]", help="One agent; without it, all of them.", autocompletion=complete_agents),
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="The last N.")] = 50,
     as_json: JsonOption = False,
 ) -> None:

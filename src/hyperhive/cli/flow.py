@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hyperhive.cli.client import Client, NoHiveError, Row, find_hive, parse_id
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_error, show_json
 from hyperhive.cli.messages import PAGE, render_message
 from hyperhive.cli.rendering import Column, Screen, field, line_field, render_age, render_block, render_table
@@ -25,7 +26,9 @@ HIT_LINES = 3
 
 commands = typer.Typer()
 
-AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="Only from or to this one.")]
+AgentOption = Annotated[
+    str, typer.Option("--agent", metavar="NAME", help="Only from or to this one.", autocompletion=complete_agents)
+]
 StateOption = Annotated[MessageState | None, typer.Option("--state", help="Only what is in this state.")]
 KindOption = Annotated[SenderKind | None, typer.Option("--kind", help="Only from such a sender.")]
 

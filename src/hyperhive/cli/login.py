@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from hyperhive.cli.client import Client, find_hive, parse_row
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, show, show_json
 from hyperhive.cli.rendering import line_field
 from hyperhive.core.errors import HiveError, InvalidInputError, UnavailableError
@@ -21,7 +22,7 @@ commands = typer.Typer()
 
 @commands.command()
 def login(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The agent.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The agent.", autocompletion=complete_agents)],
     code: Annotated[
         str | None,
         typer.Option(

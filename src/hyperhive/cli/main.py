@@ -4,6 +4,7 @@
 """
 
 import io
+import os
 import sys
 
 import typer
@@ -12,12 +13,14 @@ from hyperhive.cli import (
     agents,
     approvals,
     budgets,
+    completion,
     configs,
     devices,
     drafts,
     egress,
     flow,
     hive,
+    journal,
     login,
     mcp,
     messages,
@@ -26,8 +29,12 @@ from hyperhive.cli import (
     notifier,
     policy,
     reminders,
+    shell,
     stats,
+    tokens,
+    top,
     turns,
+    webhooks,
 )
 from hyperhive.cli.client import NoHiveError
 from hyperhive.cli.console import show_error
@@ -46,7 +53,8 @@ app = typer.Typer(
 )
 for group in (
     *(hive, agents, login, messages, approvals, configs, policy, stats, drafts, turns, budgets, egress, notes),
-    *(reminders, needs, devices, notifier, mcp, flow),
+    *(journal, shell, completion),
+    *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks),
 ):
     app.add_typer(group.commands)
 
@@ -56,8 +64,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if completion.VARIABLE in os.environ:
+        completion.prepare()
     try:
-        app()
+        app(prog_name=completion.PROGRAM)
     except NoHiveError as error:
         show_error(error)
         sys.exit(NO_HIVE)

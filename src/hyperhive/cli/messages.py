@@ -9,6 +9,7 @@ import typer
 
 from hyperhive.cli.answering import check_may_answer
 from hyperhive.cli.client import Client, Row, find_hive, parse_id, parse_row
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.rendering import Screen, line_field, render_age, render_block, render_exact_line, render_wait
 from hyperhive.core.errors import InvalidInputError
@@ -38,7 +39,9 @@ _TTL_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 @commands.command()
 def send(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An agent, manager, or all.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="An agent, manager, or all.", autocompletion=complete_agents)
+    ],
     body: Annotated[str, typer.Argument(metavar="BODY", help="The text; '-' or nothing reads standard input.")] = "-",
     reply_to: Annotated[int | None, typer.Option("--reply-to", metavar="ID", help="The message this answers.")] = None,
     priority: Annotated[Priority, typer.Option("--priority", "-p", help="What is delivered first.")] = Priority.NORMAL,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hyperhive.cli.client import find_hive
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.rendering import Screen, line_field, render_age, render_block, render_wait
 from hyperhive.core.names import parse_known_agent_name
@@ -67,7 +68,8 @@ def render_acts(row: dict[str, Any]) -> str:
 
 @commands.command()
 def release(
-    one: Annotated[str, typer.Argument(metavar="ONE")], other: Annotated[str, typer.Argument(metavar="OTHER")]
+    one: Annotated[str, typer.Argument(metavar="ONE", autocompletion=complete_agents)],
+    other: Annotated[str, typer.Argument(metavar="OTHER", autocompletion=complete_agents)],
 ) -> None:
     """Let two agents that answered each other without end write to each other again."""
     pair = (parse_known_agent_name(one), parse_known_agent_name(other))

@@ -9,8 +9,9 @@ from hyperhive.cli.agents import Name
 from hyperhive.cli.client import Client, Row, find_hive, parse_row, parse_rows
 from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
 from hyperhive.cli.diffs import DiffStyle, render_files
+from hyperhive.cli.prefixes import get_by_prefix
 from hyperhive.cli.rendering import Column, Screen, field, line_field, render_age, render_full_table, render_size
-from hyperhive.core.errors import InvalidInputError, NotFoundError
+from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.names import parse_known_agent_name
 
 # As many digits as tell one version from the others, for reading and for typing.
@@ -77,10 +78,7 @@ def _find_commit(hive: Client, agent: str, text: str) -> str:
     if len(text) == 40:
         return text
     commits = [field(row, "commit") for row in hive.get_rows(f"/api/notes/{agent}", {"limit": 500})]
-    found = [commit for commit in commits if commit.startswith(text)]
-    if len(found) != 1:
-        raise NotFoundError(f"{text} is {len(found) or 'none'} of the versions", f"`hive notes {agent}` lists them")
-    return found[0]
+    return get_by_prefix(commits, text, "version", f"`hive notes {agent}` lists them")
 
 
 def render_versions(rows: list[Row], agent: str, screen: Screen) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from hyperhive.cli.agents import Name
 from hyperhive.cli.client import Row, find_hive, parse_rows
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.rendering import (
     Column,
@@ -35,7 +36,10 @@ def check(
     bash: Annotated[str | None, typer.Option("--bash", metavar="COMMAND", help="May it run this?")] = None,
     tool: Annotated[str | None, typer.Option("--tool", metavar="TOOL", help="May it call this tool?")] = None,
     arguments: Annotated[str | None, typer.Option("--arguments", metavar="JSON", help="Those of --tool.")] = None,
-    send: Annotated[str | None, typer.Option("--send", metavar="NAME", help="May it send to this one?")] = None,
+    send: Annotated[
+        str | None,
+        typer.Option("--send", metavar="NAME", help="May it send to this one?", autocompletion=complete_agents),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Would this be allowed, and which rule says so? Exit status: 0 allowed, 1 denied, 4 the operator is asked."""

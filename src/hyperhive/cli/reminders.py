@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from hyperhive.cli.client import Row, find_hive
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_table, render_wait
 from hyperhive.core.names import parse_known_agent_name
@@ -14,7 +15,10 @@ commands = typer.Typer()
 
 @commands.command()
 def reminders(
-    name: Annotated[str | None, typer.Argument(metavar="[AGENT]", help="The agent; without one, all.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[AGENT]", help="The agent; without one, all.", autocompletion=complete_agents),
+    ] = None,
     cancel: Annotated[
         int | None, typer.Option("--cancel", metavar="ID", min=1, help="Drop this reminder instead.")
     ] = None,

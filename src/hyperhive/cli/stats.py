@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from hyperhive.cli.client import AnswerError, Row, find_hive, parse_row
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, line_field, render_size, render_table
 from hyperhive.core.errors import InvalidInputError
@@ -33,7 +34,10 @@ class _Line:
 
 @commands.command()
 def stats(
-    agent: Annotated[str | None, typer.Argument(metavar="NAME", help="The agent; without it, the hive.")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="The agent; without it, the hive.", autocompletion=complete_agents),
+    ] = None,
     since: Annotated[str, typer.Option("--since", metavar="SPAN", help="Such as 90m, 24h, 7d, or an instant.")] = "24h",
     by_agent: Annotated[bool, typer.Option("--by-agent", help="A line for each agent.")] = False,
     as_json: JsonOption = False,

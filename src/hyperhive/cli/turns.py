@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from hyperhive.cli.client import Row, find_hive, parse_row
+from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, show, show_json
 from hyperhive.cli.rendering import Screen, line_field, render_wait
 from hyperhive.core.errors import InvalidInputError, NotFoundError
@@ -12,8 +13,10 @@ from hyperhive.core.names import parse_known_agent_name
 
 commands = typer.Typer()
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent.")]
-MaybeName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The agent; without one, all.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent.", autocompletion=complete_agents)]
+MaybeName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="The agent; without one, all.", autocompletion=complete_agents)
+]
 
 _KINDS = {
     "paused": "paused",

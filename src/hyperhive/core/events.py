@@ -55,6 +55,13 @@ class EventName(StrEnum):
     NOTES_CHANGED = "notes.changed"
     DEVICE_ADDED = "device.added"
     DEVICE_REMOVED = "device.removed"
+    TERMINAL_OPENED = "terminal.opened"
+    TERMINAL_ENDED = "terminal.ended"
+    TOKEN_CREATED = "token.created"  # noqa: S105
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    TOKEN_ACTED = "token.acted"  # noqa: S105
+    WEBHOOK_ADDED = "webhook.added"
+    WEBHOOK_REMOVED = "webhook.removed"
 
 
 # What happens thousands of times where other events happen once.

@@ -80,6 +80,11 @@ class Roots:
         return self.run / "hive.sock"
 
     @property
+    def host_socket(self) -> Path:
+        """For desktop clients; who may connect is what its mode says."""
+        return self.run / "host.sock"
+
+    @property
     def containers_folder(self) -> Path:
         """What drivers keep of running containers, outside the daemon's memory."""
         return self.run / "containers"
@@ -122,6 +127,10 @@ class Roots:
     def agent_folder(self, name: str) -> Path:
         """All that is kept of one agent: state and claude."""
         return self.agents_folder / parse_known_agent_name(name)
+
+    def journal(self, name: str) -> Path:
+        """The end of what its container wrote, once it is destroyed."""
+        return self.agent_folder(name) / "journal"
 
     def state_folder(self, name: str) -> Path:
         """/state in the container."""

@@ -84,6 +84,10 @@ class Link:
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311  # only spreads the retries
             delay_s = min(delay_s * _RETRY_FACTOR, _RETRY_LIMIT_S)
 
+    def is_connected(self) -> bool:
+        """Whether there is a daemon that has answered hello."""
+        return self._connected.is_set()
+
     async def request(
         self, method: str, params: Any, *, deadline_s: float | None = None, late: Late | None = None
     ) -> Any:

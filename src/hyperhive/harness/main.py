@@ -28,6 +28,7 @@ from hyperhive.harness.runner import TurnRunner
 from hyperhive.harness.settings import Settings, load_settings, observe_model, save_model
 from hyperhive.harness.side_session import SideSession
 from hyperhive.harness.status import StatusBoard
+from hyperhive.harness.terminals import TERMINAL_METHODS, Terminals
 from hyperhive.harness.tools import Toolbox
 from hyperhive.harness.warm_engine import WarmEngine
 from hyperhive.wire import agent_link
@@ -58,6 +59,7 @@ class Harness:
         self._hello: asyncio.Future[Greeting] = asyncio.get_running_loop().create_future()
         socket = settings.sockets / "hive.sock"
         self._link = Link(socket, settings.generation, self._inbox.holding, self._greeted, self._answer)
+        self._terminals = Terminals(self._link, settings.sockets, settings.state, settings.generation)
         self._egress = LocalPort(settings.egress_port, settings.sockets / "egress.sock")
         self._model = LocalPort(settings.model_port, settings.sockets / "model.sock")
         self._logins = LoginDesk(settings.claude, os.environ, self._make_room, _observe_login, self._status.refresh)
@@ -108,7 +110,7 @@ class Harness:
                 part.result()
         finally:
             await _cancel(working)
-            await self._logins.close()
+            await asyncio.gather(self._terminals.close(), self._logins.close())
             await self._engine.close()
             await self._loop.farewell()
             await self._feed.flush(_FLUSH_S)
@@ -137,6 +139,7 @@ class Harness:
         return observe_model(self._settings.state, config["model"] if config else "")
 
     def _greeted(self, hello: Greeting) -> None:
+        self._terminals.greeted()
         self._feed.greeted(hello.events_stored_seq)
         self._status.refresh()
         try:
@@ -157,6 +160,12 @@ class Harness:
         self._loop.take_config(config)
 
     async def _answer(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        if method in TERMINAL_METHODS:
+            await self._terminals.carry_out(method, params)
+            return {}
+        return await self._answer_of_turns(method, params)
+
+    async def _answer_of_turns(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         match method:
             case agent_link.CANCEL_TURN:
                 return {"cancelled": await self._loop.cancel()}
@@ -215,7 +224,13 @@ async def _run(settings: Settings) -> None:
 
 def main() -> None:
     """Exit status 0 when it was stopped or superseded, 1 when it cannot run."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="harness: %(levelname)s %(name)s %(message)s")
+    # The time as `hive logs --since` reads it.
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s harness: %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
     try:
         asyncio.run(_run(load_settings(os.environ)))
     except HiveError as error:

@@ -73,7 +73,7 @@ class Row:
 
 
 ROWS = (
-    Row("sockets", "HIVE_SOCKETS", "/run/hive", _parse_folder, "the folder of the three sockets"),
+    Row("sockets", "HIVE_SOCKETS", "/run/hive", _parse_folder, "the folder of the four sockets"),
     Row("state", "HIVE_STATE", "/state", _parse_folder, "the agent's own folder, with its notes and events"),
     Row("generation", "HIVE_GENERATION", "0", _parse_generation, "which start of the container this is"),
     Row(

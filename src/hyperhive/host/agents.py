@@ -12,14 +12,14 @@ import structlog
 from hyperhive.core.config_values import parse_model
 from hyperhive.core.errors import ConflictError, RefusedError
 from hyperhive.core.login import parse_expiry
-from hyperhive.core.names import MANAGER, OPERATOR, container_name, parse_agent_name, parse_known_agent_name
+from hyperhive.core.names import MANAGER, OPERATOR, parse_agent_name, parse_known_agent_name
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.text import cut_text, render_safe_line
 from hyperhive.core.turns import TurnState, TurnStatus
 from hyperhive.host.agent_records import get_agent, get_any_agent, insert_agent, mark_destroyed
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.drafts import is_draft
-from hyperhive.host.drivers.protocol import Driver
+from hyperhive.host.journals import Journals
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.link.connection import LinkConnection
 from hyperhive.host.link.params import AgentEvent, TurnStateParams
@@ -43,9 +43,11 @@ _ACCOUNT_CHARS = 200
 
 
 class Agents:
-    def __init__(self, store: Store, driver: Driver, roster: Roster, lifecycle: Lifecycle, configs: Configs) -> None:
+    def __init__(
+        self, store: Store, journals: Journals, roster: Roster, lifecycle: Lifecycle, configs: Configs
+    ) -> None:
         self._store = store
-        self._driver = driver
+        self._journals = journals
         self._roster = roster
         self._lifecycle = lifecycle
         self._configs = configs
@@ -102,6 +104,7 @@ class Agents:
         if record.destroyed_at is not None:
             return
         await self._want(name, Desired.STOPPED, OPERATOR)
+        await self._journals.keep(name)
         await self._lifecycle.end(name, remove=True, mark=lambda tx: mark_destroyed(tx, name))
         self._configs.forget(name)
         self._roster.forget(name)
@@ -111,11 +114,6 @@ class Agents:
         await self._get(name)
         result = await self._links.get_connection(name).call(CANCEL_TURN, {}, timeout_s=10)
         return bool(result.get("cancelled")) if isinstance(result, dict) else False  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-
-    async def read_log(self, name: str, offset: int, limit_bytes: int) -> tuple[bytes, int]:
-        """A piece of the container's captured log. Raises NotFoundError for an unknown agent."""
-        await self._get(name)
-        return await self._driver.logs(container_name(name), offset, limit_bytes)
 
     # -- what harnesses tell -------------------------------------------------------------------------------
 

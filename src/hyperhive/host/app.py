@@ -22,12 +22,15 @@ from hyperhive.host.api.hive_routes import login_url
 from hyperhive.host.api.services import Services
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.container_spec import HarnessSettings
+from hyperhive.host.desktop.assembly import open_desktop
+from hyperhive.host.desktop.socket_file import FOLDER_MODE
 from hyperhive.host.drivers.registry import make_driver
 from hyperhive.host.notify_settings import load_notifying
 from hyperhive.host.parts import Work, build_parts
 from hyperhive.host.protection import plan_rates
 from hyperhive.host.push.pushes import PushSettings
 from hyperhive.host.push.vapid import parse_contact
+from hyperhive.host.readiness import Readiness
 from hyperhive.host.rehearsal import run_stand_in
 from hyperhive.host.review import Reviews
 from hyperhive.host.sessions import Sessions
@@ -40,6 +43,7 @@ from hyperhive.host.settings import (
     parse_credential,
 )
 from hyperhive.host.store.store import Transaction
+from hyperhive.host.tokens import Tokens
 from hyperhive.system.clock import now
 from hyperhive.system.http_server import own_uid_or_root, serve_http
 from hyperhive.system.lock import hold_lock
@@ -66,7 +70,7 @@ async def run(settings: Settings) -> None:
         rehearsal=settings.rehearsal,
     )
     roots.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    roots.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+    roots.run.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     with hold_lock(roots.lock, "a hive runs on this data folder already"):
         async with contextlib.AsyncExitStack() as stack:
             await _run_locked(settings, roots, stack)
@@ -86,9 +90,21 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     push = PushSettings(parse_contact(settings.push_contact), settings.push_private)
     notifying = load_notifying(settings, roots)
     rates = plan_rates(settings.messages_per_minute, settings.messages_per_minute_pair)
-    days = settings.message_retention_days
     parts = build_parts(
-        roots, driver, harness, upstream, credential, stack, broken.set, places, push, notifying, rates, days
+        roots,
+        driver,
+        harness,
+        upstream,
+        credential,
+        stack,
+        broken.set,
+        places,
+        push,
+        notifying,
+        rates,
+        retention_days=settings.message_retention_days,
+        terminal_idle_s=settings.terminal_idle_s,
+        webhook_private=settings.webhook_private,
     )
     await parts.prepare()
 
@@ -96,6 +112,8 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     port = listener.getsockname()[1]
     parts.notifier.serve_links(str(settings.public_url or f"http://127.0.0.1:{port}"))
     shutdown = asyncio.Event()
+    tokens = Tokens(parts.store)
+    await tokens.load()
     services = Services(
         hive=Hive(
             version=__version__,
@@ -120,6 +138,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         approvals=parts.approvals,
         reviews=Reviews(parts.store, parts.configs),
         agents=parts.agents,
+        journals=parts.journals,
         lifecycle=parts.lifecycle,
         config_views=ConfigViews(parts.store, parts.configs, account=credential is None),
         drafts=parts.drafts,
@@ -130,17 +149,26 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         pushes=parts.pushes,
         transcripts=parts.transcripts,
         stats=parts.stats,
+        terminals=parts.terminals,
         egress=parts.egress.log,
         schedule=parts.schedule,
         sessions=Sessions(parts.store),
+        tokens=tokens,
+        readiness=Readiness(parts.store, driver, roots.data),
+        metrics=parts.metrics,
+        webhooks=parts.webhooks,
         shutdown=shutdown,
     )
     app = create_app(services)
-    dashboard = await serve_http(Guard(app, port, services.sessions.is_open), listener)
+    guard = Guard(app, port, services.sessions.is_open, tokens.identify)
+    dashboard = await serve_http(guard, listener, web_sockets=True)
     stack.push_async_callback(dashboard.close, CLOSE_TIMEOUT_S)
     stack.callback(roots.hive_socket.unlink, missing_ok=True)
-    local = await serve_http(app, bind_unix(roots.hive_socket), own_uid_or_root)
+    local = await serve_http(app, bind_unix(roots.hive_socket), own_uid_or_root, web_sockets=True)
     stack.push_async_callback(local.close, CLOSE_TIMEOUT_S)
+    public_url = None if settings.public_url is None else str(settings.public_url)
+    desktop = await open_desktop(parts, roots.host_socket, public_url, services.origin)
+    stack.push_async_callback(desktop.close)
 
     await parts.store.write(lambda tx: _ensure_manager(tx, parts.agents.first_uid))
     await parts.reconcile()

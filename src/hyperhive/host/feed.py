@@ -77,6 +77,11 @@ class Feed:
         """Whether anybody but the daemon itself listens."""
         return bool(self._subscriptions)
 
+    @property
+    def watchers(self) -> int:
+        """How many they are."""
+        return len(self._subscriptions)
+
     def listen(self, listener: Callable[[Event], None], *, traffic: bool = True) -> None:
         """`listener` is called with each event, on the event loop, and must return at once.
 

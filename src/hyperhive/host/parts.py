@@ -26,6 +26,7 @@ from hyperhive.host.egress_dial import Dialer, Place
 from hyperhive.host.egress_log import EgressLog
 from hyperhive.host.feed import Feed
 from hyperhive.host.gateway import Gateway
+from hyperhive.host.journals import Journals
 from hyperhive.host.kept import Kept
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.link.methods import LinkMethods
@@ -33,6 +34,7 @@ from hyperhive.host.link.server import LinkServer
 from hyperhive.host.logins import Logins, call_over
 from hyperhive.host.message_index import MessageIndex
 from hyperhive.host.message_views import MessageViews
+from hyperhive.host.metrics import Metrics
 from hyperhive.host.need_views import view_runaway
 from hyperhive.host.needs import Needs
 from hyperhive.host.notes import Notes
@@ -42,6 +44,7 @@ from hyperhive.host.parking import Parking
 from hyperhive.host.permissions import Permissions
 from hyperhive.host.price_file import PriceFile
 from hyperhive.host.protection import Protection, Rates, plan_rates
+from hyperhive.host.push.endpoints import AddressBook
 from hyperhive.host.push.pushes import Pushes, PushSettings, open_pushes
 from hyperhive.host.questions import Questions
 from hyperhive.host.recipients import Recipients
@@ -52,10 +55,13 @@ from hyperhive.host.schedule import Schedule
 from hyperhive.host.settings import Credential
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
+from hyperhive.host.terminals import Terminals
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.troubles import Troubles
 from hyperhive.host.turn_acts import TurnActs
 from hyperhive.host.watch import Watch
+from hyperhive.host.webhook_post import HookPoster
+from hyperhive.host.webhooks import Webhooks
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -77,6 +83,7 @@ class Parts:
     lifecycle: Lifecycle
     watch: Watch
     agents: Agents
+    journals: Journals
     applies: Applies
     approvals: Approvals
     drafts: Drafts
@@ -98,10 +105,15 @@ class Parts:
     egress: Egress
     schedule: Schedule
     clock_jumps: ClockJumps
+    terminals: Terminals
+    metrics: Metrics
+    webhooks: Webhooks
 
     async def prepare(self) -> None:
         """Mends what a crash left half-made. To be called once, before anything else."""
         await self.stats.load()
+        await self.metrics.load()
+        await self.webhooks.load()
         await self.broker.load()
         await self.protection.load()
         await self.parking.load()
@@ -111,6 +123,7 @@ class Parts:
         await self.budgets.load()
         await self.needs.load()
         await self.pushes.load()
+        await self.terminals.load()
         for name, summary in (await self.transcripts.summaries()).items():
             self.roster.live(name).turns, self.roster.live(name).last_outcome = summary.turns, summary.last_outcome
 
@@ -139,6 +152,7 @@ class Parts:
             self.approvals.fail_orphans_forever,
             self.needs.watch_forever,
             self.notifier.run_forever,
+            self.terminals.run_forever,
         ]
 
 
@@ -155,6 +169,8 @@ def build_parts(
     notifying: Notifying | None = None,
     rates: Rates | None = None,
     retention_days: int = 30,
+    terminal_idle_s: float = 3600.0,
+    webhook_private: bool = False,
 ) -> Parts:
     """Opens the databases and builds all parts; `stack` closes them.
 
@@ -186,7 +202,11 @@ def build_parts(
     needs.on_edge(notifier.on_edge)
     lifecycle = Lifecycle(store, driver, roots, roster, harness, configs, parking, background)
     watch = Watch(store, roster, configs, harness, lifecycle, background)
-    agents = Agents(store, driver, roster, lifecycle, configs)
+    journals = Journals(store, driver, roots)
+    agents = Agents(store, journals, roster, lifecycle, configs)
+    terminals = Terminals(store, background, lifecycle.wake, terminal_idle_s)
+    watch.spare(terminals.is_needed)
+    stack.push_async_callback(terminals.save)
     applies = Applies(store, roots, configs, lifecycle)
     approvals = Approvals(store, configs, roots, agents.first_uid, applies.wake)
     drafts = Drafts(store, roots, configs)
@@ -205,6 +225,11 @@ def build_parts(
     troubles = Troubles(
         store, parking, refusals, shared=harness.credential != "none", resumes=lambda name: _resumes(configs, name)
     )
+    webhooks = Webhooks(
+        store, HookPoster(AddressBook(private=webhook_private), private=webhook_private), private=webhook_private
+    )
+    stack.push_async_callback(webhooks.close)
+    metrics = Metrics(store, telemetry, roster, feed, driver.name)
     # First of all: the others ask it.
     feed.listen(parking.on_event, traffic=False)
     for listener in (watch.on_event, protection.on_event, broker.on_event, roster.on_event, stats.on_event):
@@ -215,6 +240,9 @@ def build_parts(
         applies.on_event,
         permissions.on_event,
         needs.on_event,
+        terminals.on_event,
+        metrics.on_event,
+        webhooks.on_event,
     ):
         feed.listen(listener, traffic=False)
 
@@ -232,14 +260,16 @@ def build_parts(
         notes,
         schedule,
         AgentQuestions(store, questions, Recipients(store, configs.get_policy, protection.check)),
+        terminals,
     )
     egress = _build_egress(configs, credential, egress_places or {}, EgressLog(telemetry))
     purges = (transcripts.purge, egress.log.purge)
     kept = Kept(store, roots, configs, roster, lifecycle.converge_soon, purges)
-    links = LinkServer(roots, methods.serve, refusals.watch(gateway.application), egress.open)
+    links = LinkServer(roots, methods.serve, refusals.watch(gateway.application), egress.open, terminals.accept)
     stack.push_async_callback(links.close_all)
     agents.attach(links)
     notes.attach(links)
+    terminals.call_over(links.get_connection)
     lifecycle.attach(links)
     stack.push_async_callback(background.finish)
     parking.on_change(roster.on_park)
@@ -261,6 +291,7 @@ def build_parts(
         lifecycle=lifecycle,
         watch=watch,
         agents=agents,
+        journals=journals,
         applies=applies,
         approvals=approvals,
         drafts=drafts,
@@ -282,6 +313,9 @@ def build_parts(
         egress=egress,
         schedule=schedule,
         clock_jumps=ClockJumps(store),
+        terminals=terminals,
+        metrics=metrics,
+        webhooks=webhooks,
     )
 
 

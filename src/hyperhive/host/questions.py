@@ -107,6 +107,10 @@ class Questions:
             lambda tx: cancel_question(tx, get_open(tx, question_id), "the operator cancelled it")
         )
 
+    async def get_question(self, question_id: int) -> Question:
+        """Also one that has ended. Raises NotFoundError."""
+        return await self._store.read(lambda view: get_question(view, question_id))
+
     async def list_questions(self, status: str | None, everyone: bool = False) -> list[Question]:
         """Those to the operator, the newest first; with `everyone` those between agents, too."""
         rows = await self._store.read(lambda view: view.list("list_questions", status=status, everyone=int(everyone)))
@@ -251,12 +255,17 @@ def _plan_answer(question: Question, options: Sequence[str], text: str) -> list[
     return [option for option in question.options if option in options]
 
 
-def get_open(tx: View, question_id: int) -> Question:
-    """A question that has not ended. Raises NotFoundError, or ConflictError if it has."""
+def get_question(tx: View, question_id: int) -> Question:
+    """Raises NotFoundError."""
     row = tx.find("get_question", id=question_id)
     if row is None:
         raise NotFoundError(f"there is no question {question_id}", "see `hive questions`")
-    question = to_question(row)
+    return to_question(row)
+
+
+def get_open(tx: View, question_id: int) -> Question:
+    """A question that has not ended. Raises NotFoundError, or ConflictError if it has."""
+    question = get_question(tx, question_id)
     if question.status is not QuestionStatus.OPEN:
         raise ConflictError(f"question {question_id} is already {question.status}", "nothing was changed")
     return question

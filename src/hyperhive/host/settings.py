@@ -48,6 +48,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="After how long the container of an idle agent stops, in seconds; 0: never.",
     )
+    terminal_idle_s: float = Field(
+        default=3600,
+        ge=0,
+        le=365 * 24 * 3600,
+        allow_inf_nan=False,
+        description="After how long a terminal that nobody looks at or types into is closed, in seconds; 0: never.",
+    )
     claude: str = Field(default="", description="Another claude CLI than the bundled one.")
     ca_file: Path | None = Field(
         default=None, description="Certificates (PEM) that claude is to trust besides those it brings."
@@ -66,6 +73,9 @@ class Settings(BaseSettings):
     )
     push_private: bool = Field(
         default=False, description="Push services at private addresses and any port, and by http on this machine, too."
+    )
+    webhook_private: bool = Field(
+        default=False, description="Webhooks to private addresses and any port, and by http on this machine, too."
     )
     message_retention_days: int = Field(
         default=30, ge=0, le=36500, description="How many days messages are kept after they were settled; 0: for ever."

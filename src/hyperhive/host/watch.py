@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+from collections.abc import Callable
 
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.names import MANAGER
@@ -44,6 +45,11 @@ class Watch:
         self._lifecycle = lifecycle
         self._background = background
         self._hibernated: set[str] = set()
+        self._is_needed: Callable[[str], bool] = lambda _: False
+
+    def spare(self, is_needed: Callable[[str], bool]) -> None:
+        """`is_needed` says of an agent whether its container has to go on, however idle it is."""
+        self._is_needed = is_needed
 
     async def load(self) -> None:
         """At the daemon's start, before the containers are reconciled."""
@@ -134,6 +140,8 @@ class Watch:
         version = self._configs.find_cached(record.name)
         live, at = self._roster.live(record.name), now()
         if version is None or (live.held_until is not None and live.held_until > at):
+            return False
+        if self._is_needed(record.name):
             return False
         config = version.config
         warm_s = self._settings.warm_s if config.warm_s is None else config.warm_s

@@ -2,7 +2,8 @@
 
 After `adopt_orphans` a descendant whose parent ends becomes a child of this process, whatever sessions and groups it
 made. No process can join a session. So what has another session than ours is a stray, unless it was started here in a
-session of its own: that is what `starting` notes.
+session of its own: that is what `starting` notes. What a person started in a terminal is theirs as long as its shell
+is there, also when it lost its parent: such a session is `starting(whole_session=True)`.
 """
 
 import asyncio
@@ -31,22 +32,33 @@ class Children:
 
     def __init__(self) -> None:
         self._leaders: set[int] = set()
+        self._sessions: set[int] = set()
         self._starts = 0
         self._adopts = False
         self._ending = asyncio.Lock()
 
     @contextlib.contextmanager
-    def starting(self) -> Generator[Callable[[int], None]]:
-        """To be held while a process is started that leads a session of its own: what it gives takes the pid."""
+    def starting(self, *, whole_session: bool = False) -> Generator[Callable[[int], None]]:
+        """To be held while a process is started that leads a session of its own: what it gives takes the pid.
+
+        With `whole_session` nothing of that session is a stray until the process has ended.
+        """
+
+        def note(pid: int) -> None:
+            self._leaders.add(pid)
+            if whole_session:
+                self._sessions.add(pid)
+
         self._starts += 1
         try:
-            yield self._leaders.add
+            yield note
         finally:
             self._starts -= 1
 
     def ended(self, pid: int) -> None:
         """A process that was noted has ended, and its status was taken."""
         self._leaders.discard(pid)
+        self._sessions.discard(pid)
 
     def adopt_orphans(self) -> None:
         """Adopts from now on, and takes the status of the strays that end. Must be called on the event loop.
@@ -79,11 +91,15 @@ class Children:
                 self._reap()
 
     def _reap(self) -> None:
-        for pid in self._list_strays():
+        for pid in self._list_orphans():
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
     def _list_strays(self) -> list[int]:
+        return [pid for pid in self._list_orphans() if _find_session(pid) not in self._sessions]
+
+    def _list_orphans(self) -> list[int]:
+        """Strays, and what lost its parent in a session that is kept whole."""
         if self._starts:
             # One of the children may be it, not noted yet.
             return []

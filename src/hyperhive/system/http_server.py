@@ -1,4 +1,4 @@
-"""ASGI applications on sockets, by uvicorn's protocol without its server loop, which wakes ten times a second."""
+"""ASGI applications on sockets, by uvicorn's protocols without its server loop, which wakes ten times a second."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from hyperhive.system.http_types import Application
+from hyperhive.system.web_socket import MESSAGE_LIMIT_BYTES, PING_INTERVAL_S, BoundedWebSocket
 
 # Slow clients hold a connection no longer than this between two requests.
 KEEP_ALIVE_S = 75
@@ -52,15 +53,23 @@ async def serve_http(
     *,
     connections_limit: int = CONNECTIONS_LIMIT,
     head_timeout_s: float = HEAD_TIMEOUT_S,
+    web_sockets: bool = False,
 ) -> HttpListener:
     """Serves `app` on a bound socket. `allow_peer` gets the uid at the other end of a unix socket.
+
+    With `web_sockets`, `app` is also given the scope type `websocket` (see `web_socket`); else that is plain HTTP.
 
     A peer that is not allowed, or one connection too many, is cut off before its first byte is read.
     """
     config = Config(
         app,
         http="h11",
-        ws="none",
+        ws=BoundedWebSocket if web_sockets else "none",
+        ws_max_size=MESSAGE_LIMIT_BYTES,
+        ws_ping_interval=PING_INTERVAL_S,
+        ws_ping_timeout=PING_INTERVAL_S,
+        # What is sent is read on this machine: no memory and no time for packing it.
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         # What is wrong with a request is told to who sent it: nobody fills the log with garbage.

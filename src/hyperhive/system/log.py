@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-# Anthropic's keys and tokens, and the hive's own login tokens in URLs.
-_SECRET = re.compile(r"(sk-ant-[a-z0-9]+-|token=)[A-Za-z0-9_-]{8,}")
+# Anthropic's keys and tokens, the hive's own login tokens in URLs, and its API tokens.
+_SECRET = re.compile(r"(sk-ant-[a-z0-9]+-|token=|[Bb]earer |\bhive_)[A-Za-z0-9_-]{8,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

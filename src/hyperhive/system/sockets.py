@@ -7,6 +7,7 @@ an opened handle of the socket's folder.
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
 import struct
@@ -67,6 +68,17 @@ def peer_pid(connection: socket.socket) -> int:
     size = struct.calcsize("3i")
     pid, _uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return pid
+
+
+def has_hung_up(connection: int) -> bool:
+    """Whether nobody can read what is written to a stream socket, given by its file descriptor.
+
+    False also for a peer that has only said that it will write no more.
+    """
+    poll = select.poll()
+    # Hanging up is told in any case.
+    poll.register(connection, 0)
+    return bool(poll.poll(0))
 
 
 def _remove_socket_file(path: Path) -> None:

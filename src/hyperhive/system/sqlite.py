@@ -74,14 +74,10 @@ def extend_wal(connection: sqlite3.Connection, path: Path) -> None:
     if log.exists() and log.stat().st_size >= WAL_BYTES:
         return
     try:
-        connection.executescript(
-            f"""
-            create table if not exists wal_room (filler blob);
-            insert into wal_room values (zeroblob({WAL_BYTES}));
-            drop table wal_room;
-            pragma wal_checkpoint(restart);
-            """
-        )
+        connection.execute("create table if not exists wal_room (filler blob)")
+        connection.execute("insert into wal_room values (zeroblob(?))", (WAL_BYTES,))
+        connection.execute("drop table wal_room")
+        connection.execute("pragma wal_checkpoint(restart)")
     except sqlite3.Error as error:
         raise StorageError(f"the database {path} has no room: {error}", "free some space") from error
 

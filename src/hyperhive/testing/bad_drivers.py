@@ -37,6 +37,7 @@ class AnyDriver(Protocol[SpecT_contra, ObservationT_co]):
     async def destroy(self, name: str) -> None: ...
     async def exec(self, name: str, command: tuple[str, ...], timeout_s: float) -> Completed: ...
     async def logs(self, name: str, offset: int, limit_bytes: int) -> tuple[bytes, int]: ...
+    async def log_range(self, name: str) -> tuple[int, int]: ...
 
 
 @dataclass
@@ -72,6 +73,9 @@ class Faithful(Generic[SpecT, ObservationT]):
 
     async def logs(self, name: str, offset: int, limit_bytes: int) -> tuple[bytes, int]:
         return await self.inner.logs(name, offset, limit_bytes)
+
+    async def log_range(self, name: str) -> tuple[int, int]:
+        return await self.inner.log_range(name)
 
 
 @dataclass
@@ -112,6 +116,10 @@ class Slow(Faithful[SpecT, ObservationT]):
     async def logs(self, name: str, offset: int, limit_bytes: int) -> tuple[bytes, int]:
         await asyncio.sleep(self.delay_s)
         return await super().logs(name, offset, limit_bytes)
+
+    async def log_range(self, name: str) -> tuple[int, int]:
+        await asyncio.sleep(self.delay_s)
+        return await super().log_range(name)
 
 
 @dataclass

@@ -43,6 +43,8 @@ LIST_REMINDERS = "list_reminders"
 """params {} -> {"reminders": [ReminderFields]}: those of the caller that wait."""
 NOTES_COMPACTED = "notes.compacted"
 """params NotesCompactedParams -> NotesDecision: both versions are kept on the host before anything is written."""
+TERMINAL_ENDED = "terminal.ended"
+"""params TerminalEndedParams -> {}: a shell is gone, and all it wrote is on its way. Again is no error."""
 # for the manager alone
 REQUEST_SPAWN = "request_spawn"
 REQUEST_SPAWN_DRAFT = "request_spawn_draft"
@@ -73,6 +75,12 @@ LOGIN_CANCEL = "login.cancel"
 """params {} -> {}: ends a login that was begun, if any."""
 SET_NOTES = "notes.set"
 """params SetNotesParams -> {"written": bool}: writes /state/notes.md, unless it is not what it was."""
+TERMINAL_OPEN = "terminal.open"
+"""params TerminalSizeParams -> {}: opens a shell on a terminal, and connects it to terminal.sock."""
+TERMINAL_RESIZE = "terminal.resize"
+"""params TerminalSizeParams -> {}."""
+TERMINAL_CLOSE = "terminal.close"
+"""params {"id": str} -> {}: hangs up, then kills what is left of it. One that is not there is no error."""
 
 # -- the way out -------------------------------------------------------------------------------------------
 
@@ -234,6 +242,31 @@ class AskPermissionResult(TypedDict):
     id: int
     decision: str
     reason: str
+
+
+class TerminalSizeParams(TypedDict):
+    id: str
+    columns: int
+    rows: int
+
+
+class TerminalEndedParams(TypedDict):
+    """`status` is None if it is not known; 128 and the signal on top if one ended the shell."""
+
+    id: str
+    status: int | None
+
+
+class TerminalHead(TypedDict):
+    """The first line on a connection to terminal.sock, as JSON; what follows are the bytes of the terminal, both ways.
+
+    `replay` tells how many of the bytes to come were sent before, on another connection. A connection that the daemon
+    does not want is closed. After each hello the harness connects every terminal anew.
+    """
+
+    terminal: str
+    generation: int
+    replay: NotRequired[int]
 
 
 class RecvParams(TypedDict):

@@ -16,6 +16,8 @@ from hyperhive.core.notifying import Hold
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.policy import Verdict
 from hyperhive.core.questions import QuestionKind, QuestionStatus
+from hyperhive.core.terminals import COLUMNS_LIMIT, ROWS_LIMIT, Ending
+from hyperhive.core.tokens import TokenScope
 
 
 class Model(BaseModel):
@@ -220,6 +222,32 @@ class StatsPage(Model):
     totals: dict[str, float | None] = Field(description="Each series over the whole time as one slot.")
     units: dict[str, str]
     tools: dict[str, int] = Field(description="Calls of each tool in that time, the most called first.")
+
+
+class UsageRow(Model):
+    """What requests to the model service used and cost together."""
+
+    name: str = Field(description="Of an agent, a day (UTC) or a model; the rest is other, (purged), (none).")
+    requests: int
+    failures: int
+    unpriced: int = Field(description="Requests with tokens that have no price: what they cost is not in `cost_usd`.")
+    work_tokens: int
+    input_tokens: int
+    output_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    cost_usd: float
+
+
+class StatsUsage(Model):
+    """The same requests by agent, by day and by model."""
+
+    agent: str = Field(description="'*' for the whole hive.")
+    since: datetime = Field(alias="from")
+    agents: list[UsageRow] = Field(description="The most tokens first; at most 200, the others as one.")
+    days: list[UsageRow] = Field(description="Days in UTC on which there were requests, in order.")
+    models: list[UsageRow] = Field(description="As agents.")
+    total: UsageRow
 
 
 class StatsOfAgents(Model):
@@ -545,10 +573,62 @@ class HiveEvent(Model):
 
 
 class Journal(Model):
-    """A piece of an agent's captured log. `next_offset` continues it."""
+    """A piece of what an agent's container wrote; with a filter only the lines that it is in."""
 
     text: str
-    next_offset: int
+    offset: int = Field(description="Where it begins: `before` for what stands above it.")
+    next_offset: int = Field(description="Where it ends: `offset` for what follows.")
+    more: bool = Field(description="Whether something stands above it.")
+
+
+class TerminalRequest(Model):
+    columns: int = Field(ge=1, le=COLUMNS_LIMIT)
+    rows: int = Field(ge=1, le=ROWS_LIMIT)
+
+
+class Terminal(Model):
+    """A shell in an agent's container. It is open while `ended_at` is None."""
+
+    id: str
+    agent: str
+    opened_by: str
+    opened_at: datetime
+    columns: int
+    rows: int
+    viewers: int = Field(description="How many look at it now.")
+    ended_at: datetime | None
+    status: int | None = Field(description="The shell's exit status; None while it is open, or when it is not known.")
+    ending: Ending | None = Field(description="Why it ended.")
+    bytes_in: int = Field(description="What was typed into it.")
+    bytes_out: int = Field(description="What its programs wrote.")
+
+
+class TerminalResize(Model):
+    """From whoever looks at a terminal: this is how much room there is."""
+
+    kind: Literal["resize"]
+    columns: int = Field(ge=1, le=COLUMNS_LIMIT)
+    rows: int = Field(ge=1, le=ROWS_LIMIT)
+
+
+class TerminalAck(Model):
+    """From whoever looks at a terminal: so many more bytes of its output are dealt with."""
+
+    kind: Literal["ack"]
+    count: int = Field(ge=1)
+
+
+class TerminalResized(Model):
+    kind: Literal["resized"]
+    columns: int
+    rows: int
+
+
+class TerminalEnded(Model):
+    """The last that is said of a terminal."""
+
+    kind: Literal["ended"]
+    status: int | None
 
 
 class EgressRequest(Model):
@@ -573,6 +653,60 @@ class LoginLink(Model):
     """A dashboard address that opens one operator session, once."""
 
     url: str
+
+
+class Webhook(Model):
+    """An address that is told of events. All of it is shown to nobody: it may hold a secret."""
+
+    id: int
+    place: str = Field(description="Its scheme and host.")
+    events: list[str] = Field(description="Names, or all that begin alike, such as approval.*; empty: all.")
+    bodies: bool = Field(description="Whether it gets the bodies of events too.")
+    added_at: datetime
+    ok_at: datetime | None = Field(description="When it last took an event.")
+    error: str = Field(description="Why the last attempt failed; empty: it was taken.")
+    dead: int = Field(description="How many events were given up, of the newest.")
+
+
+class WebhookRequest(Model):
+    url: str = Field(min_length=1, max_length=1000)
+    events: list[str] = Field(default_factory=list[str], max_length=100, description="Empty: all.")
+    bodies: bool = False
+
+
+class NewWebhook(Model):
+    webhook: Webhook
+    secret: str = Field(description="Of the signatures; it cannot be shown again.")
+
+
+class WebhookTest(Model):
+    fault: str = Field(description="Empty: it was taken.")
+
+
+class Ready(Model):
+    ready: bool
+    reasons: list[str] = Field(description="Why not; empty if it is.")
+
+
+class Token(Model):
+    """What a program shows instead of a session. Its secret was shown once."""
+
+    name: str
+    scopes: list[TokenScope]
+    created_at: datetime
+    expires_at: datetime | None = Field(description="None: not before it is revoked.")
+    last_used_at: datetime | None = Field(description="To the hour; None: never.")
+
+
+class TokenRequest(Model):
+    name: str = Field(max_length=200)
+    scopes: list[TokenScope] = Field(min_length=1, max_length=4)
+    expires_s: int | None = Field(default=None, ge=60, le=3650 * 86400, description="None: not before it is revoked.")
+
+
+class NewToken(Model):
+    token: Token
+    secret: str = Field(description="For `Authorization: Bearer`; it cannot be shown again.")
 
 
 class Shutdown(Model):

@@ -13,7 +13,7 @@ const DOWN = new Set(["stopped", "failed", "crashed", "unknown"]);
 const UNREACHABLE = new Set([...DOWN, "hibernated", "starting", "stopping", "offline"]);
 
 /** The parts of the page that fold out under the state. */
-export type PanelName = "login" | "notes" | "reminders" | "config" | "journal";
+export type PanelName = "login" | "notes" | "reminders" | "config" | "journal" | "stats" | "terminal";
 
 /** One line on an agent: what it does and why, its model, what it used, how the last turn ended, and what fits the moment. */
 export function AgentState({ row, children }: { row: AgentRow; children: ComponentChildren }) {

@@ -4,11 +4,11 @@ import type { Approval } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
 import { useEnding, usePresence } from "../held.ts";
-import { fragment } from "../route.ts";
+import { approvalPath, fragment } from "../route.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
 import { Commit } from "./commit.tsx";
-import { Name } from "./link.tsx";
+import { Link, Name } from "./link.tsx";
 import { ReviewView } from "./review.tsx";
 import { Empty, Section } from "./section.tsx";
 import { SpawnForm } from "./spawn_form.tsx";
@@ -48,20 +48,33 @@ export function Approvals({ at }: { at: Signal<boolean> }) {
   );
 }
 
-function ApprovalRow({ id, open, at }: { id: number; open: boolean; at: ReadonlySignal<boolean> }) {
+function ApprovalRow({ id, ...rest }: { id: number; open: boolean; at: ReadonlySignal<boolean> }) {
   const { store } = useApp();
   const row = store.approvals.cell(id)?.value;
+  return row === undefined ? null : <ApprovalCard row={row} {...rest} />;
+}
+
+interface ApprovalCardProps {
+  row: Approval;
+  /** Whether its change is shown at first, while it waits. */
+  open: boolean;
+  /** Whether somebody is at the list that it is in. */
+  at: ReadonlySignal<boolean>;
+}
+
+/** All of one approval: who asks for what, the change, the decision. */
+export function ApprovalCard({ row, open, at }: ApprovalCardProps) {
+  const { id } = row;
   // What is open stays open when it is decided: nothing moves away under the reader.
-  const review = useSignal(open && row?.status === "pending");
+  const review = useSignal(open && row.status === "pending");
   const shown = useSignal(false);
-  const pending = row?.status === "pending";
+  const pending = row.status === "pending";
   const ending = useEnding(pending, at);
   const place = `need-approval-${id}`;
   // Whoever is brought here is to see the change.
   useEffect(() => {
     if (fragment.value.id === place) review.value = true;
   }, [fragment.value]);
-  if (row === undefined) return null;
   return (
     <li
       id={place}
@@ -78,7 +91,10 @@ function ApprovalRow({ id, open, at }: { id: number; open: boolean; at: Readonly
         </span>
         {!pending && <Status row={row} />}
         <span class="dim">
-          #{row.id} asked by <Name name={row.requested_by} /> <Age at={row.requested_at} /> ago
+          <Link to={approvalPath(id)} aria-label={`approval ${id}`} data-testid="approval-link">
+            #{id}
+          </Link>{" "}
+          asked by <Name name={row.requested_by} /> <Age at={row.requested_at} /> ago
         </span>
         <button
           type="button"

@@ -61,7 +61,7 @@ function Spending({ budget, onChange }: { budget: Budget; onChange: () => Promis
             type="button"
             class="act act-quiet"
             aria-expanded={editing.value}
-            aria-label="the hive's budget"
+            aria-label={`${limited ? "budget…" : "set a budget…"} for the hive`}
             data-testid="budget-edit"
             onClick={() => (editing.value = !editing.value)}
           >

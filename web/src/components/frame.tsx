@@ -1,8 +1,10 @@
 import type { ComponentChildren } from "preact";
 import { useApp } from "../context.ts";
-import { plainTitles } from "../settings.ts";
+import { overlay } from "../overlay.ts";
+import { plainTitles, THEMES, type Theme, theme } from "../settings.ts";
 import { Act } from "./act.tsx";
 import { Banners } from "./banner.tsx";
+import { SingleKeys } from "./keyboard.tsx";
 import { Link } from "./link.tsx";
 import { Inline } from "./text.tsx";
 
@@ -26,22 +28,56 @@ export function Frame({ heading, tall, children }: FrameProps) {
   const { state } = useApp().connection.value;
   return (
     <div class={tall ? "page page-tall" : "page"}>
+      <SkipLink />
       <header class="top">
         <Link to="/" class="brand">
-          <span aria-hidden="true">⬢</span> hyperhive
+          <span aria-hidden="true">⬢</span> <span class="brand-words">hyperhive</span>
         </Link>
         <h1 class="heading">{heading}</h1>
         <NeedsCount />
+        <Link to="/stats/" class="top-link" data-testid="stats-link">
+          stats
+        </Link>
+        <PaletteButton />
         <PauseAll />
         <span class={`link-state link-${state}`} data-testid="connection" data-state={state}>
-          <span aria-hidden="true" class="dot" /> {CONNECTION[state]}
+          <span aria-hidden="true" class="dot" /> <span class="link-words">{CONNECTION[state]}</span>
         </span>
       </header>
       <Banners />
-      <main class="main">{children}</main>
+      <main id="main" tabIndex={-1} class="main">
+        {children}
+      </main>
     </div>
   );
 }
+
+/** The first thing that Tab reaches: past what stands above every page. */
+const SkipLink = () => (
+  // biome-ignore lint/a11y/useValidAnchor: it is a link to a part of the page, and the address stays what it is
+  <a
+    class="skip"
+    href="#main"
+    onClick={(event) => {
+      event.preventDefault();
+      document.getElementById("main")?.focus();
+    }}
+  >
+    skip to the content
+  </a>
+);
+
+const PaletteButton = () => (
+  <button
+    type="button"
+    class="act act-quiet palette-open"
+    aria-keyshortcuts="Control+K Meta+K"
+    data-testid="palette-open"
+    onClick={() => (overlay.value = "palette")}
+  >
+    go to<kbd> ctrl k</kbd>
+  </button>
+);
 
 /** How many things wait for the operator, with the way there. Told by itself when it changes. */
 function NeedsCount() {
@@ -118,6 +154,27 @@ export function Footer() {
           />
           plain titles
         </label>
+        <label class="theme-choice">
+          colours
+          <select
+            data-testid="theme"
+            value={theme.value}
+            onChange={(event) => (theme.value = event.currentTarget.value as Theme)}
+          >
+            {THEMES.map((one) => (
+              <option key={one} value={one}>
+                {one}
+              </option>
+            ))}
+          </select>
+        </label>
+        <Link to="/stats/" class="link">
+          stats
+        </Link>
+        <SingleKeys />
+        <button type="button" class="link" data-testid="keys-open" onClick={() => (overlay.value = "keys")}>
+          shortcuts
+        </button>
         <button
           type="button"
           class="link"

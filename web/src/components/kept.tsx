@@ -1,9 +1,8 @@
 import { useApp } from "../context.ts";
-import { plainTitles } from "../settings.ts";
 import { renderSize } from "../text.ts";
 import { renderDuration } from "../time.ts";
 import { Act } from "./act.tsx";
-import { Section } from "./section.tsx";
+import { Leet, Section } from "./section.tsx";
 import { Inline } from "./text.tsx";
 import { Age } from "./when.tsx";
 
@@ -51,7 +50,7 @@ function KeptRow({ name }: { name: string }) {
             return `${name} is revived with its old state`;
           }}
         >
-          {plainTitles.value ? "revive" : "R3V1V3"}
+          <Leet plain="revive" leet="R3V1V3" />
         </Act>
         <Act
           label={`purge ${name}`}
@@ -64,7 +63,7 @@ function KeptRow({ name }: { name: string }) {
             return `${name} is purged`;
           }}
         >
-          {plainTitles.value ? "purge" : "PURG3"}
+          <Leet plain="purge" leet="PURG3" />
         </Act>
       </div>
     </li>

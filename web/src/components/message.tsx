@@ -1,10 +1,11 @@
 import { useSignal } from "@preact/signals";
 import type { Message } from "../api_types.ts";
 import { isInbox, type MessageList, threadOf } from "../messages.ts";
+import { threadPath } from "../route.ts";
 import { renderFirstLine, renderRest } from "../text.ts";
 import { Badge } from "./badge.tsx";
 import { Hits } from "./hits.tsx";
-import { Name } from "./link.tsx";
+import { Link, Name } from "./link.tsx";
 import { MessageLink, messageElementId, useWanted } from "./message_link.tsx";
 import { MessageChips, Receipt, Trouble } from "./receipt.tsx";
 import { Block, Inline } from "./text.tsx";
@@ -114,8 +115,13 @@ export function Facts({ message }: { message: Message }) {
 function ThreadButton({ message, onThread }: { message: Message; onThread: (thread: number) => void }) {
   const thread = threadOf(message);
   return (
-    <button type="button" class="link" data-testid="show-thread" onClick={() => onThread(thread)}>
-      the thread of #{thread}
-    </button>
+    <>
+      <button type="button" class="link" data-testid="show-thread" onClick={() => onThread(thread)}>
+        the thread of #{thread}
+      </button>{" "}
+      <Link to={threadPath(thread)} aria-label={`its page: thread ${thread}`} data-testid="thread-link">
+        its page
+      </Link>
+    </>
   );
 }

@@ -25,6 +25,7 @@ export function NotificationRow() {
   const state = notifications.state.value;
   return (
     <section class="notify" aria-label="notifications" data-testid="notifications" data-state={state}>
+      <h2 class="visually-hidden">notifications</h2>
       <div class="notify-row">
         <span>
           <span class="dim">notifications</span>{" "}

@@ -4,7 +4,7 @@ import type { Question } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
 import { useEnding, usePresence } from "../held.ts";
-import { agentPath, isAgentName } from "../route.ts";
+import { agentPath, isAgentName, questionPath } from "../route.ts";
 import { now } from "../time.ts";
 import { Act } from "./act.tsx";
 import { Badge } from "./badge.tsx";
@@ -52,9 +52,14 @@ function QuestionList({ ids, at }: { ids: readonly number[]; at: Signal<boolean>
 function QuestionRow({ id, at }: { id: number; at: ReadonlySignal<boolean> }) {
   const { store } = useApp();
   const row = store.questions.cell(id)?.value;
-  const open = row?.status === "open";
+  return row === undefined ? null : <QuestionCard row={row} at={at} />;
+}
+
+/** All of one question, and its answer. `at`: whether somebody is at the list that it is in. */
+export function QuestionCard({ row, at }: { row: Question; at: ReadonlySignal<boolean> }) {
+  const { id } = row;
+  const open = row.status === "open";
   const ending = useEnding(open, at);
-  if (row === undefined) return null;
   const permission = row.kind === "permission";
   return (
     <li
@@ -75,6 +80,9 @@ function QuestionRow({ id, at }: { id: number; at: ReadonlySignal<boolean> }) {
           <Name name={row.agent} />
         )}
         <span class="dim">
+          <Link to={questionPath(id)} aria-label={`question ${id}`} data-testid="question-link">
+            #{id}
+          </Link>{" "}
           asked <Age at={row.asked_at} /> ago
         </span>
         {open ? <Countdown until={row.expires_at} /> : <Badge state={row.status} />}

@@ -77,7 +77,7 @@ function MarkRead({ message }: { message: Message }) {
   const { id, sender } = message;
   return (
     <Act
-      label={`mark message ${id} from ${renderVisible(sender)} as read`}
+      label={`mark read: message ${id} from ${renderVisible(sender)}`}
       testId="mark-read"
       kind="plain"
       until={message.state}

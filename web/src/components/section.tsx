@@ -15,7 +15,13 @@ interface SectionProps {
 /** A part of a page under a title between ◆. */
 export function Section({ title, leet, testId, count, urgent, children }: SectionProps) {
   return (
-    <section class={urgent ? "section section-urgent" : "section"} aria-label={title} data-testid={testId}>
+    <section
+      id={`section-${testId}`}
+      tabIndex={-1}
+      class={urgent ? "section section-urgent" : "section"}
+      aria-label={title}
+      data-testid={testId}
+    >
       <h2 aria-label={title}>
         <span aria-hidden="true" class="diamond">
           ◆
@@ -30,5 +36,12 @@ export function Section({ title, leet, testId, count, urgent, children }: Sectio
     </section>
   );
 }
+
+/** Leetspeak for those who see it and want it: painted by the style sheet. The words are all that is in the page. */
+export const Leet = ({ plain, leet }: { plain: string; leet: string }) => (
+  <span {...(!plainTitles.value && { class: "leet", "data-leet": leet })}>
+    <span class="leet-words">{plain}</span>
+  </span>
+);
 
 export const Empty = ({ children }: { children: ComponentChildren }) => <p class="empty">{children}</p>;

@@ -1,7 +1,8 @@
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
-import { plainTitles } from "../settings.ts";
+import { useJump } from "../jump.ts";
 import { Act } from "./act.tsx";
+import { Leet } from "./section.tsx";
 
 const NAME = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const RULE = "a to z, 0 to 9 and '-'; starts with a letter, ends without '-'";
@@ -10,10 +11,13 @@ const RULE = "a to z, 0 to 9 and '-'; starts with a letter, ends without '-'";
 export function SpawnForm() {
   const { store } = useApp();
   const name = useDraft("spawn");
+  useJump("spawn-name", true);
   const wrong = name.value !== "" && !NAME.test(name.value);
   return (
     <div class="spawn" data-testid="spawn">
-      <label for="spawn-name">{plainTitles.value ? "spawn an agent" : "R3QU3ST SP4WN"}</label>
+      <label for="spawn-name">
+        <Leet plain="spawn an agent" leet="R3QU3ST SP4WN" />
+      </label>
       <div class="inline-form">
         <input
           id="spawn-name"

@@ -1,11 +1,14 @@
 import { useSignal } from "@preact/signals";
+import type { Message } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
 import { useMessages } from "../followed.ts";
+import type { MessageList } from "../messages.ts";
+import { threadPath } from "../route.ts";
 import { renderVisible } from "../text.ts";
 import { isAnswerable, isUnread, mergeMessages, newestOf, type Thread } from "../threads.ts";
 import { Act } from "./act.tsx";
-import { Name } from "./link.tsx";
+import { Link, Name } from "./link.tsx";
 import { MessageLink, useWanted } from "./message_link.tsx";
 import { ListError, Older } from "./older.tsx";
 import { MessageChips } from "./receipt.tsx";
@@ -69,7 +72,7 @@ export function ThreadCard({ thread }: { thread: Thread }) {
           )}
         </div>
       </div>
-      {open.value ? <Conversation thread={thread} onReply={reply} /> : <Preview thread={thread} />}
+      {open.value ? <InboxConversation thread={thread} onReply={reply} /> : <Preview thread={thread} />}
       {open.value && replyTo.to && (
         <Reply
           thread={thread}
@@ -102,6 +105,9 @@ function Facts({ thread }: { thread: Thread }) {
           </>
         )}
       </span>
+      <Link to={threadPath(key)} aria-label={`page of thread ${key}`} data-testid="thread-link">
+        page
+      </Link>
       <MessageChips message={newest} />
       {unread > 1 && (
         <span class="count" data-testid="thread-unread">
@@ -119,7 +125,7 @@ function MarkThread({ thread }: { thread: Thread }) {
   const ids = thread.messages.filter(isUnread).map((message) => message.id);
   return (
     <Act
-      label={unread > 1 ? `mark ${unread} messages as read` : `mark message ${ids[0]} as read`}
+      label={unread > 1 ? `mark all read: ${unread} messages` : `mark read: message ${ids[0]}`}
       testId="mark-thread-read"
       until={unread}
       run={async () => {
@@ -143,16 +149,47 @@ function Preview({ thread }: { thread: Thread }) {
 }
 
 interface ConversationProps {
-  thread: Thread;
+  list: MessageList;
+  messages: readonly Message[];
   onReply: (to: ReplyTo) => void;
 }
 
-/** All that was said in a thread, by whomever to whomever, the oldest first. */
-function Conversation({ thread, onReply }: ConversationProps) {
+/** What was said in a thread of the inbox: what is known of it is there at once, also when the rest cannot be fetched. */
+function InboxConversation({ thread, onReply }: { thread: Thread; onReply: (to: ReplyTo) => void }) {
   const list = useMessages({ thread: thread.key });
   if (list === null) return null;
-  // What is known of it is there at once, and when the rest cannot be fetched.
-  const messages = mergeMessages(list.rows(), thread.messages);
+  return (
+    <Conversation list={list} messages={mergeMessages(list.rows(), thread.messages)} onReply={onReply} />
+  );
+}
+
+/** A thread on its own page: all that was said, and a reply where somebody can be answered. */
+export function WholeThread({ thread, list }: { thread: Thread; list: MessageList }) {
+  const draft = useDraft(`reply-${thread.key}`);
+  const focusAt = useSignal(0);
+  const replyTo = useReplyTo(thread, draft);
+  function reply(to: ReplyTo): void {
+    replyTo.choose(to);
+    focusAt.value += 1;
+  }
+  return (
+    <>
+      <Conversation list={list} messages={thread.messages} onReply={reply} />
+      {replyTo.to && (
+        <Reply
+          thread={thread}
+          to={replyTo.to}
+          draft={draft}
+          focusAt={focusAt.value}
+          onSent={replyTo.forget}
+        />
+      )}
+    </>
+  );
+}
+
+/** All that was said in a thread, by whomever to whomever, the oldest first. */
+function Conversation({ list, messages, onReply }: ConversationProps) {
   const answerable = new Set(messages.filter(isAnswerable).map((message) => message.sender));
   return (
     <div class="conversation" data-testid="conversation">

@@ -10,6 +10,8 @@ import { LoginBox, type LoginStep, needsLogin } from "../components/login_box.ts
 import { Notes } from "../components/notes.tsx";
 import { PromptLine } from "../components/prompt_line.tsx";
 import { Reminders, useReminders } from "../components/reminders.tsx";
+import { StatsPanel } from "../components/stats.tsx";
+import { Terminals, useTerminalPanel } from "../components/terminals.tsx";
 import { Inline } from "../components/text.tsx";
 import { TranscriptView } from "../components/transcript_view.tsx";
 import { useApp } from "../context.ts";
@@ -37,13 +39,15 @@ export function AgentPage({ name, feed }: { name: string; feed: TranscriptFeed }
 function Head({ row }: { row: AgentRow }) {
   const { name } = row;
   const login = useLoginPanel(row);
+  const terminal = useTerminalPanel();
   const notes = useSignal(location.hash === "#notes");
   const reminders = useSignal(false);
   const config = useSignal(false);
   const journal = useSignal(false);
+  const stats = useSignal(location.hash === "#stats");
   const reminded = useReminders(name);
   const waiting = reminded.value.value?.length ?? 0;
-  const open = [notes, reminders, config, journal].some((panel) => panel.value) || login.open;
+  const open = [notes, reminders, config, journal, stats].some((panel) => panel.value) || login.open;
   return (
     <>
       <AgentState row={row}>
@@ -54,10 +58,13 @@ function Head({ row }: { row: AgentRow }) {
         </PanelToggle>
         <PanelToggle name="config" agent={name} open={config} testId={`config-toggle-${name}`} />
         <PanelToggle name="journal" agent={name} open={journal} />
+        <PanelToggle name="stats" agent={name} open={stats} />
+        <PanelToggle name="terminal" agent={name} open={terminal.open} onToggle={terminal.toggle} />
       </AgentState>
       <ConfigError row={row} />
       {open && (
         <div class="panels">
+          <h2 class="visually-hidden">more about {name}</h2>
           {login.open && (
             <div id="login" tabIndex={-1}>
               <LoginBox row={row} step={login.step} onClose={login.toggle} />
@@ -67,8 +74,10 @@ function Head({ row }: { row: AgentRow }) {
           {reminders.value && <Reminders agent={name} fetched={reminded} />}
           {config.value && <ConfigViewer agent={name} />}
           {journal.value && <Journal agent={name} />}
+          {stats.value && <StatsPanel agent={name} />}
         </div>
       )}
+      {terminal.open && <Terminals agent={name} />}
     </>
   );
 }

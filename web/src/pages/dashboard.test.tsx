@@ -36,9 +36,9 @@ async function show(answers: Record<string, unknown> = {}) {
     "GET /api/agent-config/alice": createConfigView("alice"),
     "GET /api/agent-config/alice/history": [],
     "GET /api/journal/alice": (url: URL) =>
-      url.searchParams.get("offset") === "0"
-        ? { text: "started\n", next_offset: 8 }
-        : { text: "", next_offset: 8 },
+      url.searchParams.get("offset") === null
+        ? { text: "started\n", offset: 0, next_offset: 8, more: false }
+        : { text: "", offset: 8, next_offset: 8, more: true },
     ...answers,
   });
   await app.store.load();

@@ -9,10 +9,15 @@ import { Kept } from "../components/kept.tsx";
 import { Needs } from "../components/needs.tsx";
 import { NotificationRow } from "../components/notifications.tsx";
 import { Questions } from "../components/questions.tsx";
+import { useApp } from "../context.ts";
+import { useSectionLink } from "../sections.ts";
 import { useTitle } from "../title.ts";
 
 export function DashboardPage() {
   useTitle("hyperhive");
+  const { store } = useApp();
+  const optional = [store.kept, store.drafts, store.questions].map((table) => table.keys.value.length > 0);
+  useSectionLink(`${store.loaded.value} ${optional}`);
   const atQuestions = useSignal(false);
   const atApprovals = useSignal(false);
   const answering = useComputed(() => atQuestions.value || atApprovals.value);

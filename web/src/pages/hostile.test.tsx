@@ -278,7 +278,11 @@ test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
     ])
       expect(find(part).textContent?.length).toBeGreaterThan(0);
     expect(root.querySelectorAll(".t-row")).toHaveLength(ENTRIES(text).length);
-    expect([...root.querySelectorAll("a")].map((link) => link.getAttribute("href"))).toEqual(["/"]);
+    expect([...root.querySelectorAll("a")].map((link) => link.getAttribute("href"))).toEqual([
+      "#main",
+      "/",
+      "/stats/",
+    ]);
   },
 );
 

@@ -1,6 +1,6 @@
 """The application: all routes, one error form, one OpenAPI document."""
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from hyperhive import __version__
 from hyperhive.host.api.agent_routes import agent_routes
@@ -19,10 +19,15 @@ from hyperhive.host.api.pages import page_routes
 from hyperhive.host.api.push_routes import push_routes
 from hyperhive.host.api.record_routes import record_routes
 from hyperhive.host.api.schedule_routes import schedule_routes
+from hyperhive.host.api.scopes import check_scopes
 from hyperhive.host.api.services import Services
 from hyperhive.host.api.stats_routes import stats_routes
 from hyperhive.host.api.stream import stream_routes
+from hyperhive.host.api.terminal_routes import terminal_routes
+from hyperhive.host.api.token_routes import token_routes
 from hyperhive.host.api.turn_routes import turn_routes
+from hyperhive.host.api.watch_routes import watch_routes
+from hyperhive.host.api.webhook_routes import webhook_routes
 
 
 def create_app(services: Services) -> FastAPI:
@@ -35,12 +40,14 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=RESPONSES,
+        dependencies=[Depends(check_scopes(services.tokens))],
     )
     add_error_handlers(app)
     for routes in (
         hive_routes,
         # Before agent_routes, where `/api/agents/{name}/{act}` takes any other act for a wrong one.
         turn_routes,
+        terminal_routes,
         budget_routes,
         login_routes,
         agent_routes,
@@ -56,6 +63,9 @@ def create_app(services: Services) -> FastAPI:
         push_routes,
         notifier_routes,
         stream_routes,
+        token_routes,
+        watch_routes,
+        webhook_routes,
     ):
         app.include_router(routes(services))
     app.include_router(page_routes(rehearsal=services.hive.rehearsal))

@@ -40,6 +40,11 @@ def decision_routes(services: Services) -> APIRouter:
         """What agents ask the operator; with `everyone` also what they ask one another."""
         return [show_question(question) for question in await services.questions.list_questions(status, everyone)]
 
+    @routes.get("/api/questions/{question_id}")
+    async def get_question(question_id: Id) -> Question:
+        """Also one that has ended."""
+        return show_question(await services.questions.get_question(question_id))
+
     @routes.post("/api/questions/{question_id}/answer")
     async def answer(question_id: Id, request: AnswerRequest) -> Question:
         return show_question(await services.questions.answer(question_id, request.options, request.text))

@@ -7,8 +7,10 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 
 PAGES = Path(__file__).parent / "pages"
 
-_DOCUMENTS = ("/agent/",)
-_SINGLE = frozenset({"/", "/login", "/favicon.svg", "/sw.js", "/manifest.webmanifest", "/healthz"})
+_DOCUMENTS = ("/agent/", "/stats/", "/approvals/", "/questions/", "/threads/")
+_ICONS = frozenset({"icon-192.png", "icon-512.png", "icon-maskable-512.png"})
+_OFFLINE = frozenset({"offline.html", "offline.css", "offline.js"})
+_SINGLE = frozenset({"/", "/login", "/favicon.svg", "/sw.js", "/manifest.webmanifest", "/healthz", "/readyz", "/stats"})
 # Longer than any of ours: a file system refuses long names with an error.
 _NAME_LIMIT_CHARS = 100
 # Their names change with their content.
@@ -17,6 +19,8 @@ _ASSET_CACHE = "public, max-age=31536000, immutable"
 
 def is_page(path: str) -> bool:
     """Whether `path` is shown without a session: documents and assets, which hold nothing of the hive."""
+    if path[1:] in _ICONS or path[1:] in _OFFLINE:
+        return True
     return path in _SINGLE or path.startswith("/assets/") or path.startswith(_DOCUMENTS)
 
 
@@ -27,6 +31,12 @@ def page_routes(*, rehearsal: bool) -> APIRouter:
     @routes.get("/")
     @routes.get("/agent/{name}")
     @routes.get("/agent/{name}/")
+    @routes.get("/stats/")
+    @routes.get("/stats/{name}")
+    @routes.get("/stats/{name}/")
+    @routes.get("/approvals/{name}")
+    @routes.get("/questions/{name}")
+    @routes.get("/threads/{name}")
     async def show_document() -> Response:
         document = _file("index.html", "no-cache")
         if not rehearsal or not isinstance(document, FileResponse):
@@ -49,6 +59,17 @@ def page_routes(*, rehearsal: bool) -> APIRouter:
     async def show_manifest() -> Response:
         # iOS has web push only for pages that were put on the home screen, and this is what makes them one.
         return _file("manifest.webmanifest", "no-cache")
+
+    @routes.get("/offline.{kind}")
+    async def show_offline(kind: str) -> Response:
+        # What the worker keeps for when the hive does not answer.
+        name = f"offline.{kind}"
+        return _file(name if name in _OFFLINE else "", "no-cache")
+
+    @routes.get("/icon-{kind}.png")
+    async def show_png(kind: str) -> Response:
+        name = f"icon-{kind}.png"
+        return _file(name if name in _ICONS else "", "no-cache")
 
     @routes.get("/assets/{name}")
     async def show_asset(name: str) -> Response:

@@ -11,10 +11,12 @@ from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.egress_log import EgressLog
 from hyperhive.host.feed import Feed
+from hyperhive.host.journals import Journals
 from hyperhive.host.kept import Kept
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.logins import Logins
 from hyperhive.host.message_views import MessageViews
+from hyperhive.host.metrics import Metrics
 from hyperhive.host.needs import Needs
 from hyperhive.host.notes import Notes
 from hyperhive.host.notifier import Notifier
@@ -22,13 +24,17 @@ from hyperhive.host.parking import Parking
 from hyperhive.host.protection import Protection
 from hyperhive.host.push.pushes import Pushes
 from hyperhive.host.questions import Questions
+from hyperhive.host.readiness import Readiness
 from hyperhive.host.review import Reviews
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.sessions import Sessions
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
+from hyperhive.host.terminals import Terminals
+from hyperhive.host.tokens import Tokens
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.turn_acts import TurnActs
+from hyperhive.host.webhooks import Webhooks
 from hyperhive.wire.operator import Hive
 
 
@@ -51,6 +57,7 @@ class Services:
     approvals: Approvals
     reviews: Reviews
     agents: Agents
+    journals: Journals
     lifecycle: Lifecycle
     config_views: ConfigViews
     drafts: Drafts
@@ -61,7 +68,12 @@ class Services:
     pushes: Pushes
     transcripts: Transcripts
     stats: Stats
+    terminals: Terminals
     egress: EgressLog
     schedule: Schedule
     sessions: Sessions
+    tokens: Tokens
+    readiness: Readiness
+    metrics: Metrics
+    webhooks: Webhooks
     shutdown: asyncio.Event

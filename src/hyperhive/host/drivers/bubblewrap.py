@@ -236,6 +236,12 @@ class BubblewrapDriver:
         except OSError as error:
             raise DriverError(f"the log of {name} cannot be read: {error}", "") from error
 
+    async def log_range(self, name: str) -> tuple[int, int]:
+        try:
+            return self._log(name).range()
+        except OSError as error:
+            raise DriverError(f"the log of {name} cannot be read: {error}", "") from error
+
     # -- starting ------------------------------------------------------------------------------------------
 
     async def _launch(self, spec: ContainerSpec) -> ProcessId:

@@ -49,6 +49,18 @@ class ContainerLog:
         finally:
             os.close(handle)
 
+    def range(self) -> tuple[int, int]:
+        """The offsets where what is kept begins and ends; 0 and 0 if there is no log."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return 0, 0
+        try:
+            size = os.fstat(handle).st_size
+            return _find_content(handle, 0, size), size
+        finally:
+            os.close(handle)
+
     def shorten(self) -> None:
         """Gives back what is too much of the disk."""
         self.read(0, 0)

@@ -152,3 +152,7 @@ class Driver(Protocol):
         An offset behind the end (the log was rotated) continues at its start. An absent log is empty.
         """
         ...
+
+    async def log_range(self, name: str) -> tuple[int, int]:
+        """The offsets where what is kept of the container's log begins and ends. Of an absent log: 0 and 0."""
+        ...

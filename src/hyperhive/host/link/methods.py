@@ -25,6 +25,7 @@ from hyperhive.host.questions import Questions
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.sends import Sending
 from hyperhive.host.stats.stats import Stats
+from hyperhive.host.terminals import Terminals
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.troubles import Troubles
 from hyperhive.host.waiting import Waiter
@@ -92,6 +93,7 @@ class LinkMethods:
         notes: Notes,
         schedule: Schedule,
         agent_questions: AgentQuestions,
+        terminals: Terminals,
     ) -> None:
         self._broker = broker
         self._questions = questions
@@ -106,6 +108,7 @@ class LinkMethods:
         self._notes = notes
         self._schedule = schedule
         self._agent_questions = agent_questions
+        self._terminals = terminals
         self._quick: dict[str, Quick] = {
             wire.RECV: self._recv,
             wire.ACK: self._ack,
@@ -123,6 +126,7 @@ class LinkMethods:
             wire.ASK_PERMISSION: self._ask_permission,
             wire.PARK: self._park,
             wire.NOTES_COMPACTED: self._notes_compacted,
+            wire.TERMINAL_ENDED: self._terminal_ended,
             wire.REMIND_ME: self._remind_me,
             wire.LIST_REMINDERS: self._list_reminders,
             wire.CANCEL_REMINDER: self._cancel_reminder,
@@ -167,6 +171,8 @@ class LinkMethods:
         self._broker.leave_all(connection.agent)
         await self._broker.reclaim(connection.agent, hello.generation, hello.holding)
         stored_seq = await self._transcripts.newest_seq(connection.agent)
+        # Right before the answer, after which it connects them anew.
+        self._terminals.greeted(connection.agent, hello.generation)
         return {
             "agent": connection.agent,
             "manager": connection.agent == MANAGER,
@@ -302,6 +308,11 @@ class LinkMethods:
     async def _notes_compacted(self, caller: Caller, params: dict[str, Any]) -> wire.NotesDecision:
         texts = _check(p.NotesCompactedParams, params)
         return {"decision": str(await self._notes.take_rewrite(caller.agent, texts.before, texts.after))}
+
+    async def _terminal_ended(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        ended = _check(p.TerminalEndedParams, params)
+        self._terminals.note_ended(caller, ended.id, ended.status)
+        return {}
 
     async def _remind_me(self, caller: Caller, params: dict[str, Any]) -> wire.ReminderFields:
         remind = _check(p.RemindMeParams, params)

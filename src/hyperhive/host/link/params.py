@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from hyperhive.core.messages import RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S, Priority
 from hyperhive.core.questions import ANSWER_LIMIT_CHARS, OPTIONS_LIMIT
+from hyperhive.core.terminals import ID_LIMIT_CHARS, SCROLLBACK_LIMIT_BYTES
 from hyperhive.wire.agent_link import BUNDLE_LIMIT_BYTES
 
 # What fits into one request at the least: a harness that holds more has to ask more than once.
@@ -184,6 +185,17 @@ class ApplyCommitParams(Params):
     bundle: Bundle
     description: str = Field(default="", max_length=4000)
     idempotency_key: Key
+
+
+class TerminalEndedParams(Params):
+    id: str = Field(max_length=ID_LIMIT_CHARS)
+    status: int | None = Field(ge=-255, le=255)
+
+
+class TerminalHead(Params):
+    terminal: str = Field(max_length=ID_LIMIT_CHARS)
+    generation: int
+    replay: int = Field(default=0, ge=0, le=SCROLLBACK_LIMIT_BYTES)
 
 
 class AgentNameParams(Params):

@@ -1,4 +1,5 @@
-"""The agents' sockets: one folder an agent, with `hive.sock` (the link), `model.sock` (the gateway) and `egress.sock`.
+"""The agents' sockets: one folder an agent, with `hive.sock` (the link), `model.sock` (the gateway), `egress.sock` and
+`terminal.sock`.
 
 Which socket a connection came through is who it is from. The newest harness of an agent is the one that counts:
 a newer connection drops the older one, and one of an earlier container start is refused.
@@ -15,6 +16,7 @@ from hyperhive.core.errors import ConflictError, TooManyError, UnavailableError
 from hyperhive.core.paths import Roots
 from hyperhive.host.egress import EgressListener
 from hyperhive.host.link.connection import Caller, LinkConnection, RefusedConnection, Serve
+from hyperhive.host.terminal_stream import Accept, TerminalListener
 from hyperhive.system.http_server import HttpListener, serve_http
 from hyperhive.system.http_types import Application
 from hyperhive.system.sockets import bind_unix
@@ -22,7 +24,8 @@ from hyperhive.system.sockets import bind_unix
 HIVE_SOCKET = "hive.sock"
 MODEL_SOCKET = "model.sock"
 EGRESS_SOCKET = "egress.sock"
-SOCKETS = (HIVE_SOCKET, MODEL_SOCKET, EGRESS_SOCKET)
+TERMINAL_SOCKET = "terminal.sock"
+SOCKETS = (HIVE_SOCKET, MODEL_SOCKET, EGRESS_SOCKET, TERMINAL_SOCKET)
 # A harness needs one, and another while the first is about to end. Each costs the daemon a file and some memory.
 LINKS_LIMIT = 8
 # The gateway answers 16 requests of an agent at once; the rest are idle.
@@ -34,6 +37,7 @@ class _Listening:
     link: asyncio.Server
     model: HttpListener
     egress: EgressListener
+    terminals: TerminalListener
 
 
 class LinkServer:
@@ -45,13 +49,15 @@ class LinkServer:
         serve: Serve,
         gateway: Callable[[str], Application],
         egress: Callable[[str, socket.socket], EgressListener],
+        accept_terminal: Accept,
     ) -> None:
         """`serve` answers link requests; `gateway` gives the application behind an agent's model.sock; `egress`
-        serves its egress.sock."""
+        serves its egress.sock; `accept_terminal` takes the connections to its terminal.sock."""
         self._roots = roots
         self._serve = serve
         self._gateway = gateway
         self._egress = egress
+        self._accept_terminal = accept_terminal
         self._listening: dict[str, _Listening] = {}
         self._open: set[LinkConnection] = set()
         self._current: dict[str, LinkConnection] = {}
@@ -72,7 +78,9 @@ class LinkServer:
                 os.chown(folder / name, uid, uid, follow_symlinks=False)
         link = await asyncio.get_running_loop().create_unix_server(lambda: self._accept(agent), sock=sockets[0])
         model = await serve_http(self._gateway(agent), sockets[1], connections_limit=MODEL_CONNECTIONS_LIMIT)
-        self._listening[agent] = _Listening(link, model, self._egress(agent, sockets[2]))
+        terminals = TerminalListener(agent, self._accept_terminal)
+        await terminals.serve(sockets[3])
+        self._listening[agent] = _Listening(link, model, self._egress(agent, sockets[2]), terminals)
 
     async def close(self, agent: str) -> None:
         """Stops listening for `agent` and drops its connections."""
@@ -80,6 +88,7 @@ class LinkServer:
         if listening is None:
             return
         listening.link.close()
+        listening.terminals.close()
         for connection in [open_ for open_ in self._open if open_.agent == agent]:
             connection.close()
         await listening.model.close(timeout_s=1.0)

@@ -24,6 +24,7 @@ from hyperhive.host.stats.answers import Answer, find_atoms, render_answer
 from hyperhive.host.stats.blocks import MINUTES, plan_grid
 from hyperhive.host.stats.collector import KEPT_IN_MIND, Collector
 from hyperhive.host.stats.inputs import list_traffic, read_turn
+from hyperhive.host.stats.usage import UsageReader
 from hyperhive.host.store.store import Store, Transaction, View
 from hyperhive.system.clock import now
 
@@ -46,6 +47,7 @@ class Stats:
         clock: Callable[[], datetime] = now,
     ) -> None:
         """`observe_online` tells the agents whose harness is connected, and what each is doing."""
+        self.usage = UsageReader(store, telemetry, clock)
         self._store = store
         self._telemetry = telemetry
         self._observe_online = observe_online

@@ -13,6 +13,7 @@ from hyperhive.core.messages import Message, MessageState, Priority
 from hyperhive.core.parking import Park, ParkKind
 from hyperhive.core.questions import Question, QuestionKind, QuestionStatus
 from hyperhive.core.reminders import Reminder, ReminderState
+from hyperhive.core.terminals import Ending, Terminal
 from hyperhive.system.clock import from_millis
 
 # As they are ranked in the table.
@@ -148,6 +149,22 @@ def to_park(row: sqlite3.Row) -> Park:
         since=from_millis(row["since"]),
         until=_instant(row["until"]),
         reason=row["reason"],
+    )
+
+
+def to_terminal(row: sqlite3.Row) -> Terminal:
+    return Terminal(
+        id=row["id"],
+        agent=row["agent"],
+        opened_by=row["opened_by"],
+        opened_at=from_millis(row["opened_at"]),
+        columns=row["columns"],
+        rows=row["rows"],
+        ended_at=_instant(row["ended_at"]),
+        status=row["status"],
+        ending=None if row["ending"] is None else Ending(row["ending"]),
+        bytes_in=row["bytes_in"],
+        bytes_out=row["bytes_out"],
     )
 
 

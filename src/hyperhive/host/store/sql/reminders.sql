@@ -18,6 +18,9 @@ limit 1000;
 -- name: count_waiting_reminders
 select count(*) as waiting from reminders where agent = :agent and state = 'waiting';
 
+-- name: count_waiting_reminders_by_agent
+select agent, count(*) as waiting from reminders where state = 'waiting' group by agent;
+
 -- name: list_due_reminders
 -- Those of destroyed agents wait until these are revived or purged.
 select reminders.* from reminders join agents on agents.name = reminders.agent

@@ -56,6 +56,39 @@ select
     sum(coalesce(micro_usd, 0)) as micro_usd
 from model_requests where id > :after group by agent;
 
+-- name: sum_usage
+-- By agent and model, what was asked of the model service within a span. What had no tokens has no model either: the
+-- name is then an agent's word alone.
+select
+    agent,
+    case when coalesce(charged_tokens, 0) > 0 or output_tokens > 0 then model else '' end as used_model,
+    count(*) as requests,
+    sum(status < 200 or status >= 400) as failures,
+    sum(micro_usd is null and coalesce(charged_tokens, 0) > 0) as unpriced,
+    sum(coalesce(charged_tokens, 0)) as work,
+    sum(input_tokens) as input,
+    sum(output_tokens) as output,
+    sum(cache_creation_tokens) as cache_write,
+    sum(cache_read_tokens) as cache_read,
+    sum(coalesce(micro_usd, 0)) as micro_usd
+from model_requests where at >= :since and at < :until group by agent, used_model;
+
+-- name: sum_usage_of
+-- The same of one agent.
+select
+    agent,
+    case when coalesce(charged_tokens, 0) > 0 or output_tokens > 0 then model else '' end as used_model,
+    count(*) as requests,
+    sum(status < 200 or status >= 400) as failures,
+    sum(micro_usd is null and coalesce(charged_tokens, 0) > 0) as unpriced,
+    sum(coalesce(charged_tokens, 0)) as work,
+    sum(input_tokens) as input,
+    sum(output_tokens) as output,
+    sum(cache_creation_tokens) as cache_write,
+    sum(cache_read_tokens) as cache_read,
+    sum(coalesce(micro_usd, 0)) as micro_usd
+from model_requests where agent = :agent and at >= :since and at < :until group by used_model;
+
 -- name: count_all_open_questions
 -- Those to the operator.
 select count(*) as open from questions where status = 'open' and asked = 'operator';
