@@ -33,6 +33,8 @@ class Viewer:
     def __init__(self, *, acknowledges: bool = True) -> None:
         self.shown = bytearray()
         self.sizes: list[tuple[int, int]] = []
+        self.replays: list[int] = []
+        self.is_dropped = False
         self.endings: list[int | None] = []
         self.acknowledges = acknowledges
         self.attachment: Attachment | None = None
@@ -42,8 +44,14 @@ class Viewer:
         if self.acknowledges and self.attachment is not None:
             self.attachment.acknowledge(len(data))
 
+    def replayed(self, count: int) -> None:
+        self.replays.append(count)
+
     def resized(self, columns: int, rows: int) -> None:
         self.sizes.append((columns, rows))
+
+    def dropped(self) -> None:
+        self.is_dropped = True
 
     def ended(self, status: int | None) -> None:
         self.endings.append(status)

@@ -346,7 +346,7 @@ async def test_a_viewer_that_was_too_slow_is_told_so_and_not_that_the_shell_ende
     viewer = place.terminals.viewer
     assert viewer is not None
     viewer.output(b"x" * UNACKNOWLEDGED_LIMIT_BYTES)
-    viewer.ended(None)
+    viewer.dropped()
     assert await end_of(connection) == 1013
 
 

@@ -24,12 +24,16 @@ INPUT_LIMIT_BYTES = 256 * 1024
 class TerminalViewer(Protocol):
     """Who looks at a terminal. Called on the event loop, and has to return at once.
 
-    `ended` is also called, with None, when a viewer that is silent for too long is detached. Nothing comes after it.
+    `replayed` says that the next `count` bytes are what was on it before: what programs ask a terminal in them was
+    answered then. Either `ended` is the last call, or `dropped`: the viewer was silent for too long, and the terminal
+    goes on without it.
     """
 
+    def replayed(self, count: int) -> None: ...
     def output(self, data: bytes) -> None: ...
     def resized(self, columns: int, rows: int) -> None: ...
     def ended(self, status: int | None) -> None: ...
+    def dropped(self) -> None: ...
 
 
 class LiveTerminal:
@@ -79,10 +83,10 @@ class LiveTerminal:
             raise ConflictError(f"terminal {self._record.id} is connected already", "one connection a terminal")
         self._stream = stream
         self._replay_left = replay
-        if self._had_stream:
-            # What comes now begins anew.
-            self._scrollback.clear()
-            self._show(RESET)
+        # What comes now begins anew.
+        self._scrollback.clear()
+        for attachment in list(self._attachments):
+            attachment.show_again(RESET if self._had_stream else b"", replay)
         self._had_stream = True
         self.drained.clear()
         self.connected.set()
@@ -119,11 +123,13 @@ class LiveTerminal:
             raise TooManyError(f"{VIEWERS_LIMIT} look at this terminal already", "close one of them")
         attachment = Attachment(self, viewer, writes)
         self._attachments.append(attachment)
-        shown = self._scrollback.read()
-        if shown:
-            attachment.show(shown)
+        self.show_again(attachment)
         self.hold()
         return attachment
+
+    def show_again(self, attachment: "Attachment", reset: bytes = b"") -> None:
+        """What was on it last, and what of that the harness is about to tell."""
+        attachment.show_again(reset + self._scrollback.read(), self._replay_left)
 
     def write(self, data: bytes) -> None:
         """Raises TooManyError if what was typed before was not taken yet."""
@@ -148,9 +154,6 @@ class LiveTerminal:
         for attachment in list(self._attachments):
             attachment.tell_size(columns, rows)
         self._on_resize(self)
-
-    def read_scrollback(self) -> bytes:
-        return self._scrollback.read()
 
     def forget(self, attachment: "Attachment") -> None:
         if attachment in self._attachments:
@@ -227,7 +230,7 @@ class Attachment:
         self._set_timer()
         if self._missed and self._unacknowledged <= UNACKNOWLEDGED_LIMIT_BYTES // 2:
             self._missed = False
-            self.show(RESET + self._terminal.read_scrollback())
+            self._terminal.show_again(self, RESET)
         self._terminal.hold()
 
     def detach(self) -> None:
@@ -236,6 +239,12 @@ class Attachment:
         self._terminal.forget(self)
 
     # -- for the terminal ----------------------------------------------------------------------------------
+
+    def show_again(self, data: bytes, more: int) -> None:
+        """Shows what was there before, of which `more` bytes are to come."""
+        if self._open and not self._missed and len(data) + more:
+            self._viewer.replayed(len(data) + more)
+            self.show(data)
 
     def show(self, data: bytes) -> None:
         if not self._open or self._missed:
@@ -279,7 +288,9 @@ class Attachment:
 
     def _be_silent(self) -> None:
         log.info("terminal.silent_viewer", terminal=self._terminal.record.id)
-        self.end(None)
+        if self._open:
+            self.detach()
+            self._viewer.dropped()
 
     def _close(self) -> None:
         self._open = False

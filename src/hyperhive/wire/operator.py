@@ -618,6 +618,13 @@ class TerminalAck(Model):
     count: int = Field(ge=1)
 
 
+class TerminalReplayed(Model):
+    """The next `count` bytes are what was on the terminal before: whoever shows them answers nothing in them."""
+
+    kind: Literal["replayed"]
+    count: int
+
+
 class TerminalResized(Model):
     kind: Literal["resized"]
     columns: int

@@ -7,12 +7,8 @@ const RETRY_FIRST_MS = 250;
 const RETRY_LIMIT_MS = 5_000;
 /** A connection that ends sooner counts as a failure. */
 const LASTING_MS = 5_000;
-/** `ESC c`, the full reset: what begins with it is what was on the terminal before, told anew. */
+/** `ESC c`, the full reset. */
 const RESET = new Uint8Array([0x1b, 0x63]);
-/** What waits to be sent comes in frames of this size, until one that has the rest. */
-const FULL_FRAME_BYTES = 64 * 1024;
-/** What was on the terminal is told in one go: what comes within this time of its begin, or of a full frame, is of it. */
-const REPLAY_MS = 250;
 
 /** WebSocket.OPEN, also where there is no WebSocket. */
 const OPEN = 1;
@@ -32,14 +28,13 @@ export interface Screen {
 export interface TerminalSocketOptions {
   url: string;
   screen: Screen;
-  /** The shell was opened just now: the first that comes is new, and no replay. */
+  /** The shell was opened just now: there is nothing on the screen yet. */
   fresh?: boolean;
   onState: (state: SocketState) => void;
   onEnded: (status: number | null) => void;
   /** After a lost connection: how the terminal ended, or null when it did not or that is not known. Must not raise. */
   findEnd: () => Promise<{ status: number | null } | null>;
   connect?: (url: string) => WebSocket;
-  now?: () => number;
   /** Waits, but no longer than until the signal aborts; must not raise. */
   pause?: (milliseconds: number, signal: AbortSignal) => Promise<void>;
 }
@@ -89,7 +84,7 @@ export function openTerminalSocket(options: TerminalSocketOptions): TerminalSock
     return new Promise((resolve) => {
       const socket = connect(options.url);
       socket.binaryType = "arraybuffer";
-      const receive = createReceiver(socket, options.screen, fresh, options.now ?? Date.now);
+      const receiver = createReceiver(socket, options.screen);
       const hangUp = () => socket.close();
       closed.signal.addEventListener("abort", hangUp);
       socket.addEventListener("open", () => {
@@ -102,8 +97,8 @@ export function openTerminalSocket(options: TerminalSocketOptions): TerminalSock
       });
       socket.addEventListener("message", ({ data }: MessageEvent<ArrayBuffer | string>) => {
         if (closed.signal.aborted) return;
-        if (typeof data === "string") control(parseControl(data));
-        else receive(new Uint8Array(data));
+        if (typeof data === "string") control(parseControl(data), receiver);
+        else receiver.receive(new Uint8Array(data));
       });
       socket.addEventListener("close", () => {
         link = null;
@@ -113,8 +108,9 @@ export function openTerminalSocket(options: TerminalSocketOptions): TerminalSock
     });
   }
 
-  function control(message: Control | null): void {
-    if (message?.kind === "resized") options.screen.resize(message.columns, message.rows);
+  function control(message: Control | null, receiver: Receiver): void {
+    if (message?.kind === "replayed") receiver.expectReplay(message.count);
+    else if (message?.kind === "resized") options.screen.resize(message.columns, message.rows);
     else if (message?.kind === "ended") finish(message.status);
   }
 
@@ -147,10 +143,12 @@ export function openTerminalSocket(options: TerminalSocketOptions): TerminalSock
   };
 }
 
+type Receiver = ReturnType<typeof createReceiver>;
+
 /** Shows what one connection brings, and acknowledges on that very connection what has been shown of it. */
-function createReceiver(socket: WebSocket, screen: Screen, fresh: boolean, now: () => number) {
-  /** Until when what comes is the past; null before it began to come. */
-  let pastUntil = fresh ? 0 : null;
+function createReceiver(socket: WebSocket, screen: Screen) {
+  /** Of what comes next, so many bytes are what was on the terminal before. */
+  let pastBytes = 0;
   let shownBytes = 0;
 
   function acknowledge(count: number): void {
@@ -160,22 +158,34 @@ function createReceiver(socket: WebSocket, screen: Screen, fresh: boolean, now: 
     shownBytes = 0;
   }
 
-  return (data: Uint8Array) => {
-    // The daemon resets those who look on when a harness that came back tells it all anew.
-    const begins = pastUntil === null || (data[0] === RESET[0] && data[1] === RESET[1]);
-    const replay = begins || now() < (pastUntil ?? 0);
-    if (begins || (replay && data.length >= FULL_FRAME_BYTES)) pastUntil = now() + REPLAY_MS;
-    screen.write(data, replay, () => acknowledge(data.length));
+  function show(data: Uint8Array, replay: boolean): void {
+    if (data.length > 0) screen.write(data, replay, () => acknowledge(data.length));
+  }
+
+  return {
+    expectReplay(count: number): void {
+      pastBytes = count;
+    },
+    receive(data: Uint8Array): void {
+      const past = data.subarray(0, pastBytes);
+      pastBytes -= past.length;
+      show(past, true);
+      show(data.subarray(past.length), false);
+    },
   };
 }
 
-type Control = { kind: "resized"; columns: number; rows: number } | { kind: "ended"; status: number | null };
+type Control =
+  | { kind: "replayed"; count: number }
+  | { kind: "resized"; columns: number; rows: number }
+  | { kind: "ended"; status: number | null };
 
 /** Null for what this page does not know: a later hive may tell more. */
 function parseControl(text: string): Control | null {
   const message = JSON.parse(text) as Partial<Record<string, unknown>>;
   if (message.kind === "ended")
     return { kind: "ended", status: typeof message.status === "number" ? message.status : null };
+  if (message.kind === "replayed" && isSize(message.count)) return { kind: "replayed", count: message.count };
   if (message.kind === "resized" && isSize(message.columns) && isSize(message.rows))
     return { kind: "resized", columns: message.columns, rows: message.rows };
   return null;

@@ -10,8 +10,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from hyperhive.core.errors import HiveError, InvalidInputError, TooLargeError, TooManyError
-from hyperhive.host.terminal_live import UNACKNOWLEDGED_LIMIT_BYTES, Attachment
-from hyperhive.wire.operator import TerminalAck, TerminalEnded, TerminalResize, TerminalResized
+from hyperhive.host.terminal_live import Attachment
+from hyperhive.wire.operator import TerminalAck, TerminalEnded, TerminalReplayed, TerminalResize, TerminalResized
 
 # Of output. A browser draws between two frames.
 FRAME_LIMIT_BYTES = 64 * 1024
@@ -54,6 +54,9 @@ class SocketViewer:
         self._overflow = asyncio.Event()
         self._has_ended = False
 
+    def replayed(self, count: int) -> None:
+        self._append(TerminalReplayed(kind="replayed", count=count).model_dump_json())
+
     def output(self, data: bytes) -> None:
         self._append(data)
 
@@ -61,12 +64,12 @@ class SocketViewer:
         self._append(TerminalResized(kind="resized", columns=columns, rows=rows).model_dump_json())
 
     def ended(self, status: int | None) -> None:
-        if status is None and self._unacknowledged + self._waiting_bytes > UNACKNOWLEDGED_LIMIT_BYTES:
-            # It was this viewer that came to an end, not the terminal.
-            self._drop()
-            return
         self._append(TerminalEnded(kind="ended", status=status).model_dump_json())
         self._has_ended = True
+        self._wake.set()
+
+    def dropped(self) -> None:
+        self._drop()
         self._wake.set()
 
     async def relay(self, socket: WebSocket, attachment: Attachment) -> None:
