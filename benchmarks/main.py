@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import active, broker, first_request, flood, footprint, restart, start, stats
+from benchmarks import active, broker, first_request, flood, footprint, restart, start, stats, terminal
 from benchmarks.measure import Benchmark, Context, Row, render_table
 
 # Not /tmp: that is often memory, and a durable write to it costs nothing.
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "active": active.measure,
     "start": start.measure,
     "stats": stats.measure,
+    "terminal": terminal.measure,
 }
 
 

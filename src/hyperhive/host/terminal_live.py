@@ -90,7 +90,7 @@ class LiveTerminal:
         self._had_stream = True
         self.drained.clear()
         self.connected.set()
-        stream.hold(self._is_held())
+        self.hold()
         if self._pending:
             stream.write(bytes(self._pending))
             self._pending.clear()
@@ -162,9 +162,10 @@ class LiveTerminal:
             self.hold()
 
     def hold(self) -> None:
-        """Has the program wait for as long as somebody who types in it is behind."""
+        """Has the program wait for as long as somebody who types in it is behind, and only for that."""
         if self._stream is not None:
-            self._stream.hold(self._is_held())
+            writers = [attachment for attachment in self._attachments if attachment.writes]
+            self._stream.hold(any(writer.is_behind for writer in writers), is_paced=not writers)
 
     def end(self, status: int | None) -> None:
         """It is no more: all who look at it are told."""
@@ -172,9 +173,6 @@ class LiveTerminal:
         for attachment in list(self._attachments):
             attachment.end(status)
         self.drop_stream()
-
-    def _is_held(self) -> bool:
-        return any(attachment.holds for attachment in self._attachments)
 
     def _show(self, data: bytes) -> None:
         for attachment in list(self._attachments):
@@ -199,7 +197,7 @@ class Attachment:
     def __init__(self, terminal: LiveTerminal, viewer: TerminalViewer, writes: bool) -> None:
         self._terminal = terminal
         self._viewer = viewer
-        self._writes = writes
+        self.writes = writes
         self._unacknowledged = 0
         self._missed = False
         self._open = True
@@ -207,9 +205,8 @@ class Attachment:
         self._silence: asyncio.TimerHandle | None = None
 
     @property
-    def holds(self) -> bool:
-        """Whether the terminal has to wait for it."""
-        return self._writes and self._unacknowledged > UNACKNOWLEDGED_LIMIT_BYTES
+    def is_behind(self) -> bool:
+        return self._unacknowledged > UNACKNOWLEDGED_LIMIT_BYTES
 
     def write(self, data: bytes) -> None:
         """What was typed. Raises RefusedError when attached for reading, ConflictError when not attached any more,
@@ -249,7 +246,7 @@ class Attachment:
     def show(self, data: bytes) -> None:
         if not self._open or self._missed:
             return
-        if not self._writes and self._unacknowledged > UNACKNOWLEDGED_LIMIT_BYTES:
+        if not self.writes and self.is_behind:
             self._missed = True
             return
         self._unacknowledged += len(data)
@@ -270,7 +267,7 @@ class Attachment:
     # -- inside --------------------------------------------------------------------------------------------
 
     def _check_writes(self) -> None:
-        if not self._writes:
+        if not self.writes:
             raise RefusedError("this is attached for reading", "attach for writing")
         if not self._open:
             raise ConflictError("this is not attached any more", "attach again, if the terminal is still open")
@@ -278,7 +275,7 @@ class Attachment:
     def _set_timer(self) -> None:
         """While it is behind, it has to say something now and then."""
         self._stop_timer()
-        if self._unacknowledged > UNACKNOWLEDGED_LIMIT_BYTES:
+        if self.is_behind:
             self._silence = self._loop.call_later(SILENCE_LIMIT_S, self._be_silent)
 
     def _stop_timer(self) -> None:

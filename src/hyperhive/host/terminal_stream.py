@@ -22,7 +22,7 @@ HEAD_LIMIT_BYTES = 512
 HEAD_TIMEOUT_S = 5.0
 # Each terminal needs one, and another while the first is about to end.
 STREAMS_LIMIT = 2 * TERMINALS_LIMIT
-# More than a screen can show: a program that writes without end leaves the daemon its time for others.
+# While nobody looks who has to keep up: a program that writes without end leaves the daemon its time for others.
 BYTES_PER_S = 8 * 1024 * 1024
 _PACE_S = 0.1
 _PACE_BYTES = int(BYTES_PER_S * _PACE_S)
@@ -51,6 +51,7 @@ class TerminalStream(asyncio.Protocol):
         self._sink: StreamSink | None = None
         self._head = bytearray()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_paced = True
         # Reading waits for either of them to end.
         self._is_held = False
         self._slowed: asyncio.TimerHandle | None = None
@@ -103,9 +104,10 @@ class TerminalStream(asyncio.Protocol):
         """How many bytes the other side has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
-    def hold(self, is_held: bool) -> None:
-        """Whether nothing is to be read for now: what is not read, the other side cannot send for ever."""
-        self._is_held = is_held
+    def hold(self, is_held: bool, is_paced: bool) -> None:
+        """Whether nothing is to be read for now: what is not read, the other side cannot send for ever. And whether
+        what is read is held to BYTES_PER_S."""
+        self._is_held, self._is_paced = is_held, is_paced
         self._pause()
 
     def close(self) -> None:
@@ -133,7 +135,7 @@ class TerminalStream(asyncio.Protocol):
         if at_s - self._paced_from_s >= _PACE_S:
             self._paced_from_s, self._paced_bytes = at_s, 0
         self._paced_bytes += len(data)
-        if self._paced_bytes >= _PACE_BYTES and self._slowed is None:
+        if self._is_paced and self._paced_bytes >= _PACE_BYTES and self._slowed is None:
             self._slowed = self._loop.call_later(_PACE_S * self._paced_bytes / _PACE_BYTES, self._go_on)
             self._pause()
         sink.received(data)
