@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import active, broker, first_request, flood, footprint, restart, start, stats, terminal
+from benchmarks import active, broker, first_request, flood, footprint, page, restart, start, stats, terminal
 from benchmarks.measure import Benchmark, Context, Row, render_table
 
 # Not /tmp: that is often memory, and a durable write to it costs nothing.
@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "start": start.measure,
     "stats": stats.measure,
     "terminal": terminal.measure,
+    "page": page.measure,
 }
 
 
