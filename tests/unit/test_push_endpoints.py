@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperhive.core.errors import InvalidInputError, UnavailableError
-from hyperhive.host.push.endpoints import AddressBook, parse_endpoint
+from hyperhive.host.endpoints import AddressBook, parse_endpoint
 from hyperhive.host.push.post import RETRY_LIMIT_S, Fate, decide_fate, parse_retry_after
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError
 from hyperhive.core.events import Event, EventName
 from hyperhive.host.background import Background
+from hyperhive.host.endpoints import AddressBook
 from hyperhive.host.push.devices import DEVICES_LIMIT, Device
 from hyperhive.host.push.encryption import BrowserKeys
-from hyperhive.host.push.endpoints import AddressBook
 from hyperhive.host.push.notices import BOX_LIMIT, Box, render_topic, tell, withdraw
 from hyperhive.host.push.post import Fate, Poster, Push
 from hyperhive.host.push.pushes import RETRY_LIMIT_S, Pushes, PushSettings, plan_pause

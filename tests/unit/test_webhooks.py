@@ -17,8 +17,8 @@ import pytest
 
 from hyperhive.core.errors import InvalidInputError, NotFoundError, TooManyError
 from hyperhive.core.events import EventName
+from hyperhive.host.endpoints import AddressBook
 from hyperhive.host.feed import Feed
-from hyperhive.host.push.endpoints import AddressBook
 from hyperhive.host.store.store import Store
 from hyperhive.host.webhook_post import Delivery, HookPoster, parse_hook_url, render_signature
 from hyperhive.host.webhooks import HOOKS_LIMIT, RETRY_LIMIT_S, Webhooks, plan_pause

@@ -24,6 +24,7 @@ from hyperhive.host.drivers.protocol import Driver
 from hyperhive.host.egress import Egress
 from hyperhive.host.egress_dial import Dialer, Place
 from hyperhive.host.egress_log import EgressLog
+from hyperhive.host.endpoints import AddressBook
 from hyperhive.host.feed import Feed
 from hyperhive.host.gateway import Gateway
 from hyperhive.host.journals import Journals
@@ -44,7 +45,6 @@ from hyperhive.host.parking import Parking
 from hyperhive.host.permissions import Permissions
 from hyperhive.host.price_file import PriceFile
 from hyperhive.host.protection import Protection, Rates, plan_rates
-from hyperhive.host.push.endpoints import AddressBook
 from hyperhive.host.push.pushes import Pushes, PushSettings, open_pushes
 from hyperhive.host.questions import Questions
 from hyperhive.host.recipients import Recipients

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Path
 
 from hyperhive.host.api.message_routes import NEWEST
 from hyperhive.host.api.services import Services
+from hyperhive.host.endpoints import parse_endpoint
 from hyperhive.host.push.devices import Device as Known
-from hyperhive.host.push.endpoints import parse_endpoint
 from hyperhive.wire.operator import Device, DeviceChange, DeviceRequest, PushKey
 
 DeviceId = Annotated[int, Path(ge=0, le=NEWEST)]

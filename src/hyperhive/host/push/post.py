@@ -6,15 +6,13 @@ from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from ssl import SSLContext
 
-import httpx
-
 from hyperhive.core.errors import UnavailableError
+from hyperhive.host.endpoint_client import EndpointClient
+from hyperhive.host.endpoints import AddressBook, parse_endpoint
 from hyperhive.host.push.encryption import BrowserKeys, encrypt
-from hyperhive.host.push.endpoints import AddressBook, Endpoint, parse_endpoint
 from hyperhive.host.push.vapid import Vapid
 from hyperhive.system.clock import now
 
-TIMEOUT_S = 20.0
 RETRY_LIMIT_S = 3600.0
 
 
@@ -54,10 +52,8 @@ class Poster:
         self, vapid: Vapid, addresses: AddressBook, *, private: bool = False, tls: SSLContext | bool = True
     ) -> None:
         self._vapid = vapid
-        self._addresses = addresses
         self._private = private
-        self._tls = tls
-        self._client: httpx.AsyncClient | None = None
+        self._client = EndpointClient(addresses, tls)
 
     @property
     def public_key(self) -> str:
@@ -67,9 +63,7 @@ class Poster:
     async def post(self, url: str, keys: BrowserKeys, push: Push) -> Answer:
         """Sends one push; every failure is an answer."""
         endpoint = parse_endpoint(url, private=self._private)
-        body = encrypt(push.content, keys)
         headers = {
-            "host": endpoint.authority,
             "authorization": self._vapid.render_authorization(endpoint.origin, now()),
             "content-encoding": "aes128gcm",
             "content-type": "application/octet-stream",
@@ -78,43 +72,13 @@ class Poster:
             "topic": push.topic,
         }
         try:
-            addresses = await self._addresses.find_addresses(endpoint)
+            reply = await self._client.post(endpoint, headers, encrypt(push.content, keys))
         except UnavailableError as error:
             return Answer(Fate.LATER, error.message)
-        answer = Answer(Fate.LATER, f"{endpoint.host} could not be reached")
-        for address in addresses:
-            try:
-                answer = await self._post_to(address, endpoint, headers, body)
-            except httpx.TransportError:
-                continue
-            break
-        return answer
-
-    async def _post_to(self, address: str, endpoint: Endpoint, headers: dict[str, str], body: bytes) -> Answer:
-        host = f"[{address}]" if ":" in address else address
-        url = f"{endpoint.scheme}://{host}:{endpoint.port}{endpoint.target}"
-        # The certificate must be the name's: it is connected to by address so that nobody looks it up once more.
-        extensions = {"sni_hostname": endpoint.host}
-        async with self._open_client().stream(
-            "POST", url, headers=headers, content=body, extensions=extensions
-        ) as response:
-            # What else it says is not read.
-            return decide_fate(response.status_code, response.headers.get("retry-after", ""), now())
-
-    def _open_client(self) -> httpx.AsyncClient:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                verify=self._tls,
-                timeout=TIMEOUT_S,
-                limits=httpx.Limits(max_connections=16, max_keepalive_connections=2),
-                follow_redirects=False,
-                trust_env=False,
-            )
-        return self._client
+        return decide_fate(reply.status, reply.retry_after, now())
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+        await self._client.close()
 
 
 def decide_fate(status: int, retry_after: str, at: datetime) -> Answer:

@@ -14,6 +14,7 @@ import structlog
 
 from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.core.needs import Need
+from hyperhive.host.endpoints import AddressBook, parse_endpoint
 from hyperhive.host.push.devices import (
     Device,
     load_devices,
@@ -25,7 +26,6 @@ from hyperhive.host.push.devices import (
     to_device,
 )
 from hyperhive.host.push.encryption import parse_browser_keys
-from hyperhive.host.push.endpoints import AddressBook, parse_endpoint
 from hyperhive.host.push.notices import Box, Notice, tell, try_out, withdraw
 from hyperhive.host.push.post import Answer, Fate, Poster
 from hyperhive.host.push.vapid import load_vapid
