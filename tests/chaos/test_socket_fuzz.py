@@ -232,6 +232,7 @@ def test_the_fuzzer_knows_every_method_of_the_link() -> None:
     named = {value for name, value in vars(wire).items() if name.isupper() and isinstance(value, str)}
     to_harness = {wire.CANCEL_TURN, wire.SET_CONFIG, wire.SET_PARK, wire.SET_MODEL, wire.COMPACT, wire.LOGIN_START}
     to_harness |= {wire.LOGIN_FINISH, wire.LOGIN_CANCEL, wire.SET_NOTES}
+    to_harness |= {wire.TERMINAL_OPEN, wire.TERMINAL_RESIZE, wire.TERMINAL_CLOSE}
     assert named - to_harness - {wire.COMMIT_REF, wire.NOTES_REF} == METHODS
 
 
