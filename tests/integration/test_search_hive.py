@@ -66,6 +66,8 @@ def count_indexed(hive: HiveProcess) -> tuple[int, int]:
         return connection.execute(query).fetchone()
 
 
+# Where nobody listens any more, httpcore leaves the socket to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_daemon_killed_between_store_and_index_misses_nothing_and_indexes_nothing_twice(hive: HiveProcess) -> None:
     sent: list[int] = []
     for _ in range(3):

@@ -27,7 +27,7 @@ async def test_each_need_is_shown_with_what_deals_with_it(hive: FakeHive) -> Non
     done = await call(hive.data, "needs")
     # How long it is, is judged when the command runs.
     head, *rest = done.stdout.decode().splitlines()
-    assert re.fullmatch(r"dead_letter-12: a message of operator to alice was given up, for \d+ min", head)
+    assert re.fullmatch(r"dead_letter-12: a message of operator to alice was given up, for \d+ (min|h)", head)
     assert rest == [
         "meanwhile: it stays undelivered",
         "hive requeue 12 · hive dismiss 12",
