@@ -14,6 +14,7 @@ from hyperhive.core.terminals import RESET, SCROLLBACK_LIMIT_BYTES, TERMINALS_LI
 from hyperhive.host.terminals import Attachment
 from hyperhive.wire.agent_link import TERMINAL_RESIZE
 from lifecycle_rig import Hive, make_place, open_hive, wait_for
+from terminal_viewer import Viewer
 
 T = TypeVar("T")
 DEADLINE_S = 60.0
@@ -27,36 +28,20 @@ async def eventually(look: Callable[[], T | None]) -> T:
     return seen
 
 
-class Viewer:
-    """Looks at a terminal, and acknowledges what it sees unless it is told not to."""
+class LiveViewer(Viewer):
+    """Acknowledges what it sees, unless it is told not to."""
 
     def __init__(self, *, acknowledges: bool = True) -> None:
-        self.shown = bytearray()
-        self.sizes: list[tuple[int, int]] = []
-        self.replays: list[int] = []
-        self.is_dropped = False
-        self.endings: list[int | None] = []
+        super().__init__()
         self.acknowledges = acknowledges
         self.attachment: Attachment | None = None
 
     def output(self, data: bytes) -> None:
-        self.shown += data
+        super().output(data)
         if self.acknowledges and self.attachment is not None:
             self.attachment.acknowledge(len(data))
 
-    def replayed(self, count: int) -> None:
-        self.replays.append(count)
-
-    def resized(self, columns: int, rows: int) -> None:
-        self.sizes.append((columns, rows))
-
-    def dropped(self) -> None:
-        self.is_dropped = True
-
-    def ended(self, status: int | None) -> None:
-        self.endings.append(status)
-
-    def attach(self, hive: Hive, terminal: Terminal, *, writes: bool = True) -> "Viewer":
+    def attach(self, hive: Hive, terminal: Terminal, *, writes: bool = True) -> "LiveViewer":
         self.attachment = hive.parts.terminals.attach("alice", terminal.id, self, writes=writes)
         return self
 
@@ -101,7 +86,7 @@ async def wait_ended(hive: Hive, terminal: Terminal) -> Terminal:
 
 
 async def test_a_shell_runs_in_the_agents_state_folder_on_a_terminal_of_its_own(hive: Hive) -> None:
-    viewer = Viewer().attach(hive, await open_terminal(hive))
+    viewer = LiveViewer().attach(hive, await open_terminal(hive))
     await viewer.run("echo $((40 + 2)) in $PWD with $TERM; tty; stty size; echo job control: $-")
     for text in (b"42 in /state with xterm-256color\r\n", b"/dev/pts/", b"24 80\r\n"):
         assert text in viewer.shown
@@ -112,7 +97,7 @@ async def test_a_shell_runs_in_the_agents_state_folder_on_a_terminal_of_its_own(
 
 async def test_the_programs_are_told_of_a_new_size_and_so_are_all_who_look(hive: Hive) -> None:
     terminal = await open_terminal(hive)
-    viewer, other = Viewer().attach(hive, terminal), Viewer().attach(hive, terminal, writes=False)
+    viewer, other = LiveViewer().attach(hive, terminal), LiveViewer().attach(hive, terminal, writes=False)
     await viewer.run("trap 'stty size' WINCH")
     assert viewer.attachment is not None
     for rows in range(30, 51):
@@ -125,7 +110,7 @@ async def test_the_programs_are_told_of_a_new_size_and_so_are_all_who_look(hive:
 
 async def test_an_exit_status_reaches_the_viewers_and_the_record(hive: Hive) -> None:
     terminal = await open_terminal(hive)
-    viewer = Viewer().attach(hive, terminal)
+    viewer = LiveViewer().attach(hive, terminal)
     viewer.type("echo the la''st; exit 3\n")
     await eventually(lambda: viewer.endings)
     assert viewer.endings == [3]
@@ -142,7 +127,7 @@ async def test_an_exit_status_reaches_the_viewers_and_the_record(hive: Hive) -> 
 
 
 async def test_control_c_interrupts_the_program_and_not_the_shell(hive: Hive) -> None:
-    viewer = Viewer().attach(hive, await open_terminal(hive))
+    viewer = LiveViewer().attach(hive, await open_terminal(hive))
     viewer.type("echo wai''ting; sleep 1000\n")
     await viewer.sees("waiting")
     viewer.type("\x03")
@@ -152,9 +137,9 @@ async def test_control_c_interrupts_the_program_and_not_the_shell(hive: Hive) ->
 
 async def test_two_see_the_same_and_one_that_reads_cannot_write(hive: Hive) -> None:
     terminal = await open_terminal(hive)
-    viewer = Viewer().attach(hive, terminal)
+    viewer = LiveViewer().attach(hive, terminal)
     await viewer.run("echo before''hand")
-    reader = Viewer().attach(hive, terminal, writes=False)
+    reader = LiveViewer().attach(hive, terminal, writes=False)
     assert b"beforehand\r\n" in reader.shown
     await viewer.run("echo for bo''th")
     await reader.sees("for both\r\n")
@@ -173,7 +158,7 @@ async def test_more_than_the_limit_are_refused_until_one_is_closed(hive: Hive) -
     terminals = [await open_terminal(hive) for _ in range(TERMINALS_LIMIT)]
     with pytest.raises(TooManyError):
         await open_terminal(hive)
-    viewer = Viewer().attach(hive, terminals[0])
+    viewer = LiveViewer().attach(hive, terminals[0])
     await viewer.run("nohup sleep 1234 & sleep 1235 & disown -a; trap '' HUP")
     await hive.parts.terminals.close("alice", terminals[0].id)
     assert len(viewer.endings) == 1
@@ -197,7 +182,7 @@ def is_running(pid: int, program: str, argument: str) -> bool:
 
 async def test_who_does_not_acknowledge_stops_the_program_and_has_it_go_on_after(hive: Hive) -> None:
     terminal = await open_terminal(hive)
-    viewer = Viewer(acknowledges=False).attach(hive, terminal)
+    viewer = LiveViewer(acknowledges=False).attach(hive, terminal)
     assert viewer.attachment is not None
     viewer.type("head -c 3000000 /dev/zero | tr '\\0' x; touch /state/written; echo do''ne\n")
     await eventually(lambda: len(viewer.shown) > SCROLLBACK_LIMIT_BYTES)
@@ -224,7 +209,7 @@ async def test_a_shell_and_what_it_showed_outlive_the_daemon() -> None:
             await hive.agents.spawn("alice")
             await hive.wait_state("idle", timeout_s=DEADLINE_S)
             terminal = await open_terminal(hive)
-            viewer = Viewer().attach(hive, terminal)
+            viewer = LiveViewer().attach(hive, terminal)
             await viewer.run("word=heron; echo befo''re")
             viewer.type("until [ -e go ]; do sleep 0.1; done; echo mean''while\n")
             await viewer.sees("echo mean")
@@ -233,7 +218,7 @@ async def test_a_shell_and_what_it_showed_outlive_the_daemon() -> None:
             await hive.wait_state("idle", timeout_s=DEADLINE_S)
             (row,) = await list_terminals(hive)
             assert (row.id, row.ended_at, row.opened_by) == (terminal.id, None, "the operator")
-            viewer = Viewer().attach(hive, terminal)
+            viewer = LiveViewer().attach(hive, terminal)
             await viewer.sees("before\r\n")
             await viewer.sees("meanwhile\r\n")
             await viewer.run("echo the word is $word")
@@ -245,14 +230,14 @@ async def test_a_shell_and_what_it_showed_outlive_the_daemon() -> None:
 
 async def test_a_restart_of_the_agent_ends_its_terminals(hive: Hive) -> None:
     terminal = await open_terminal(hive)
-    viewer = Viewer().attach(hive, terminal)
+    viewer = LiveViewer().attach(hive, terminal)
     await hive.agents.restart("alice", "operator")
     await eventually(lambda: viewer.endings)
     assert (await wait_ended(hive, terminal)).ending is Ending.STOPPED
 
 
 async def test_a_harness_that_is_stopped_leaves_nothing_of_a_shell(hive: Hive) -> None:
-    viewer = Viewer().attach(hive, await open_terminal(hive))
+    viewer = LiveViewer().attach(hive, await open_terminal(hive))
     await viewer.run("trap '' HUP TERM; (sleep 1234 &)")
     await hive.agents.stop("alice", "operator")
     await hive.wait_state("stopped", timeout_s=DEADLINE_S)

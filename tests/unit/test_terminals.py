@@ -26,6 +26,7 @@ from hyperhive.host.terminals import Attachment, Terminals
 from hyperhive.system.sockets import bind_unix, connect_unix
 from hyperhive.wire.agent_link import TERMINAL_CLOSE, TERMINAL_OPEN, TERMINAL_RESIZE
 from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request, decode_line, encode_error, encode_result
+from terminal_viewer import Viewer
 
 T = TypeVar("T")
 DEADLINE_S = 30.0
@@ -74,30 +75,6 @@ async def eventually(look: Callable[[], T | None]) -> T:
         assert time.monotonic() < end_s, f"not seen within {DEADLINE_S} s"
         await asyncio.sleep(0.01)
     return seen
-
-
-class Viewer:
-    def __init__(self) -> None:
-        self.shown = b""
-        self.sizes: list[tuple[int, int]] = []
-        self.replays: list[int] = []
-        self.is_dropped = False
-        self.endings: list[int | None] = []
-
-    def output(self, data: bytes) -> None:
-        self.shown += data
-
-    def replayed(self, count: int) -> None:
-        self.replays.append(count)
-
-    def resized(self, columns: int, rows: int) -> None:
-        self.sizes.append((columns, rows))
-
-    def dropped(self) -> None:
-        self.is_dropped = True
-
-    def ended(self, status: int | None) -> None:
-        self.endings.append(status)
 
 
 class FakeHarness:
