@@ -9,6 +9,25 @@ import pytest
 from hive_process import HiveProcess, end_hive
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        config.pluginmanager.register(FailuresAtOnce(terminal))
+
+
+class FailuresAtOnce:
+    """Shows a failure when it happens: a long run that is cut off has said what it knew."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\n{report.nodeid} ({report.when}), {report.duration:.0f} s:")
+            self._terminal.write_line("\n".join(report.longreprtext.splitlines()[-20:]))
+
+
 @pytest.fixture
 def hive() -> Iterator[HiveProcess]:
     """A running hive on an empty data folder, with nobody behind the model; all of it ends with the test."""

@@ -1,5 +1,6 @@
 """The door for processes: status and output come back, deadlines are kept, nobody fills our memory or our handles."""
 
+import asyncio
 import os
 import resource
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from hyperhive.system.process import OUTPUT_LIMIT_BYTES, ProcessError, run, start_detached
 
@@ -88,6 +90,28 @@ async def test_what_got_away_in_the_background_costs_nothing_after_the_deadline(
     for pid in left:
         os.kill(pid, 9)
     assert (len(left), count_handles()) == (3, before)
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_run_can_be_cancelled_at_any_step_of_its_start(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    seconds = f"{os.getpid()}.75"
+
+    async def cancel_after(steps: int) -> None:
+        running = asyncio.create_task(run(["sleep", seconds], timeout_s=60))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        async with asyncio.timeout(20):
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert not find(seconds)
+
+    async def cancel_all() -> None:
+        for steps in range(12):
+            await cancel_after(steps)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(cancel_all())
 
 
 def find(argument: str) -> list[int]:

@@ -309,7 +309,7 @@ def _make_stage(staging: Path) -> Path:
 def _put_in_place(source: Path, target: Path) -> None:
     """Moves a finished folder to where it belongs; one that somebody else was faster to put there stays."""
     if not target.parent.exists():
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         # Whatever the umask is: containers read it as other users.
         target.parent.chmod(0o755)
     move_beneath(source, target.parent, [target.name])
