@@ -1,7 +1,8 @@
-"""Starting an agent: from the operator's request to a harness that is connected."""
+"""Starting an agent, from the operator's request to a harness that is connected; and starting the hive command."""
 
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,6 +16,9 @@ _AGENT = "bench"
 _STARTED = b'"name":"agent.started"'
 _TIMEOUT_S = 60.0
 _BWRAP_TRUE = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
+_COMMAND = [sys.executable, "-I", "-m", "hyperhive.cli.main", "version"]
+# What any command line of Python pays.
+_BARE_COMMAND = [sys.executable, "-I", "-c", "import typer"]
 _MS = 1000
 
 
@@ -29,6 +33,8 @@ def measure(context: Context) -> list[Row]:
             # As the harness begins, up to where it would connect.
             rounds.add("harness", _time([HARNESS[0], "-I", "-c", f"import {HARNESS[-1]}"]))
             rounds.add("bwrap", _time(_BWRAP_TRUE))
+            rounds.add("command", _time(_COMMAND))
+            rounds.add("typer", _time(_BARE_COMMAND))
     ours, bwrap, harness = (f"{rounds.median(name):.0f} ms" for name in ("start", "bwrap", "harness"))
     return [
         Row(
@@ -39,6 +45,12 @@ def measure(context: Context) -> list[Row]:
             "≤ 2",
         ),
         Row("the same", ours, f"`bwrap … true` alone: {bwrap}", rounds.render_ratio("start", "bwrap")),
+        Row(
+            "`hive version`",
+            f"{rounds.median('command'):.0f} ms",
+            f"`import typer` in Python: {rounds.median('typer'):.0f} ms",
+            rounds.render_ratio("command", "typer"),
+        ),
     ]
 
 
@@ -73,5 +85,5 @@ def _read_until(feed: socket.socket, needle: bytes) -> None:
 def _time(argv: Sequence[str]) -> float:
     """Milliseconds of a program that must end well."""
     began = time.perf_counter()
-    subprocess.run(argv, check=True)
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
     return (time.perf_counter() - began) * _MS
