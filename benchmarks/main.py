@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import active, broker, first_request, flood, footprint, page, restart, start, stats, terminal
+from benchmarks import active, broker, fanout, first_request, flood, footprint, page, restart, start, stats, terminal
 from benchmarks.measure import Benchmark, Context, Row, render_table
 
 # Not /tmp: that is often memory, and a durable write to it costs nothing.
@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "stats": stats.measure,
     "terminal": terminal.measure,
     "page": page.measure,
+    "fan-out": fanout.measure,
 }
 
 

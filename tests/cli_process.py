@@ -15,8 +15,13 @@ async def call(data: Path, *args: str, stdin: bytes = b"", **environment: str) -
         [sys.executable, "-m", "hyperhive.cli.main", *args],
         timeout_s=60,
         stdin=stdin,
-        env=_own_environment() | {"HIVE_DATA": str(data)} | environment,
+        env=make_environment(data) | environment,
     )
+
+
+def make_environment(data: Path) -> dict[str, str]:
+    """The command's environment, for the hive on `data`."""
+    return _own_environment() | {"HIVE_DATA": str(data)}
 
 
 def _own_environment() -> dict[str, str]:

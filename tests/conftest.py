@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hive_process import HiveProcess, end_hive
+from nursery import Nursery
 
 
 @pytest.hookimpl(trylast=True)
@@ -14,6 +15,12 @@ def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:
         config.pluginmanager.register(FailuresAtOnce(terminal))
+    HiveProcess.nursery = Nursery()
+
+
+def pytest_unconfigure() -> None:
+    if HiveProcess.nursery is not None:
+        HiveProcess.nursery.close()
 
 
 class FailuresAtOnce:

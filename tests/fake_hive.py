@@ -64,6 +64,7 @@ HIVE = Hive(
     driver="bubblewrap",
     started_at=NOW,
     park=None,
+    port_problems=[],
 )
 AGENT = AgentRow(
     name="alice",
@@ -79,6 +80,8 @@ AGENT = AgentRow(
     spawned_at=NOW - timedelta(days=2),
     commit="c" * 40,
     config_error="",
+    needs_update="",
+    updating=False,
     park=None,
     chosen_model="",
     context_tokens=82_000,
@@ -321,6 +324,8 @@ def default_answers() -> dict[str, Answer]:
         "POST /api/agents/alice/start": answer_with(None, 204),
         "POST /api/agents/alice/stop": answer_with(None, 204),
         "POST /api/agents/alice/restart": answer_with(None, 204),
+        "POST /api/agents/alice/rebuild": answer_with(None, 202),
+        "POST /api/update-all": answer_with({"agents": ["alice"]}, 202),
         "POST /api/agents/alice/cancel": answer_with(CancelResult(cancelled=True)),
         "POST /api/agents/alice/pause": answer_with(PARK),
         "POST /api/agents/alice/resume": answer_with(None, 204),

@@ -252,7 +252,8 @@ def run_swarm(
 ) -> Generator[tuple[HiveProcess, Swarm]]:
     """A hive with its data in a new folder in `folder`, and a swarm at work on it. Both end with the block."""
     make_data(folder / "data")
-    hive = HiveProcess(folder / "data", FLAGS, dict(environment or {})).start()
+    # What it needs of memory is looked at: none of it is to be a nursery's.
+    hive = HiveProcess(folder / "data", FLAGS, dict(environment or {}), fresh=True).start()
     try:
         with closing(Swarm(hive, seed, pace or Pace())) as swarm:
             swarm.wait_at_work()

@@ -14,13 +14,17 @@ WIDE: ViewportSize = {"width": 1400, "height": 1000}
 PHONE: ViewportSize = {"width": 360, "height": 740}
 
 
+def find_chromium() -> str:
+    path = os.environ.get("HIVE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    assert path, "chromium is not installed: apt-get install chromium"
+    return path
+
+
 # Not for the session: Playwright's event loop runs as long as it does, and asynchronous tests want their own.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    path = os.environ.get("HIVE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "chromium is not installed: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, "--disable-sync"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*FLAGS, "--disable-sync"])
         yield browser
         browser.close()
 

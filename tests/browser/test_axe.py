@@ -48,6 +48,7 @@ def lived_in(shared_hive: HiveProcess) -> HiveProcess:
     hive.post("/api/messages", {"to": "bob", "body": "%% fail 400"})
     hive.wait_inbox("two things wait for you")
     wait_for(lambda: hive.get("/api/approvals"), "the approval", hive=hive)
+    hive.post("/api/webhooks", {"url": "https://hooks.example.com/hive", "events": ["token.*"]})
     hive.post("/api/agents/bob/pause")
     hive.wait_state("manager", "idle")
     return hive
@@ -116,6 +117,9 @@ def test_axe_finds_nothing_on_any_page(look: Look) -> None:
     look.at("/stats/", "stats")
     expect(page.get_by_test_id("usage").first).to_be_visible(timeout=30_000)
     look.check("stats")
+    look.at("/programs/", "webhook-1")
+    page.get_by_test_id("webhook-remove").click()
+    look.check("programs")
     for path, ready in (
         ("/agent/nobody/", "agent-missing"),
         ("/approvals/99", "fetch-failed"),
@@ -131,6 +135,31 @@ def test_axe_finds_nothing_on_any_page(look: Look) -> None:
     page.context.clear_cookies()
     look.at("/", "login")
     look.check("login")
+    assert look.found == {}, json.dumps(look.found, indent=1, default=str)
+
+
+def test_axe_finds_nothing_in_a_terminal_and_in_a_journal(look: Look) -> None:
+    page = look.at("/agent/alice/#journal", "agent-state")
+    journal = page.get_by_test_id("journal-alice")
+    expect(journal.get_by_text("linked as").first).to_be_visible(timeout=60_000)
+    look.check("journal")
+    journal.get_by_test_id("journal-filter").fill("in no line")
+    expect(journal.get_by_text("no line has that")).to_be_visible(timeout=60_000)
+    look.check("journal, narrowed to nothing")
+    page.get_by_test_id("terminal-toggle").click()
+    expect(page.get_by_test_id("terminal-new")).to_be_visible()
+    look.check("terminals, none open here")
+    page.get_by_test_id("terminal-new").click()
+    view = page.locator(".terminal-view")
+    expect(view).to_have_attribute("data-state", "up", timeout=60_000)
+    page.keyboard.type("printf '\\033[31mred \\033[32mgreen \\033[34mblue \\033[90mgrey\\033[0m\\n'; echo re''ady")
+    page.keyboard.press("Enter")
+    expect(view.locator(".xterm-rows")).to_contain_text("ready", timeout=60_000)
+    look.check("terminal")
+    page.get_by_test_id("terminal-search-toggle").click()
+    look.check("terminal, searched")
+    view.get_by_test_id("terminal-close").click()
+    look.check("terminal, about to be ended")
     assert look.found == {}, json.dumps(look.found, indent=1, default=str)
 
 

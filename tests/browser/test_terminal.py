@@ -124,6 +124,29 @@ def test_what_a_program_asked_is_answered_once_and_not_again_when_it_is_replayed
     assert hive.get("/api/agents/manager/terminals")[0]["bytes_in"] == told + len("x\r")
 
 
+def test_of_two_windows_that_may_type_the_one_that_typed_last_answers(page: Page, hive: HiveProcess) -> None:
+    view = open_terminal(page, hive)
+    other = page.context.new_page()
+    open_page(other, hive, f"#terminal-{id_of(view)}")
+    seen = other.locator(".terminal-view")
+    expect_up(seen)
+    expect(rows_of(seen)).to_contain_text("ready", timeout=TIMEOUT_MS)
+    # Each of both has the focus of its own window, as far as either knows.
+    for window, shown, command in ((page, view, "one"), (other, seen, "two")):
+        window.bring_to_front()
+        shown.get_by_test_id("terminal-host").click()
+        run(window, f"clear; echo a''sking {command}")
+        expect(rows_of(seen)).to_contain_text(f"asking {command}", timeout=TIMEOUT_MS)
+        before = hive.get("/api/agents/manager/terminals")[0]["bytes_in"]
+        # What is answered waits for `read`, which a second answer would reach as well.
+        command = "printf '\\033[c\\033[5n'; read -r -d n -t 60; read -r -t 3 -n 1 && echo tw''ice; echo a''nswered"
+        run(window, command)
+        expect(rows_of(seen)).to_contain_text("answered", timeout=TIMEOUT_MS)
+        expect(rows_of(seen)).not_to_contain_text("twice")
+        after = hive.get("/api/agents/manager/terminals")[0]["bytes_in"]
+        assert after - before == len(command + "\r" + "\x1b[?1;2c" + "\x1b[0n")
+
+
 def test_a_program_that_fills_the_screen_is_drawn_as_it_is(page: Page, hive: HiveProcess) -> None:
     view = open_terminal(page, hive)
     run(page, "seq -f 'line %04g' 1 900 > lines; less lines")

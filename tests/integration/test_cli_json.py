@@ -15,7 +15,8 @@ from hyperhive.cli.main import app
 # What only acts, draws on a terminal, or speaks to a program: no JSON.
 ACTS = {
     *("up", "demo", "down", "start", "stop", "restart", "cancel", "destroy", "ack", "answer", "resume", "compact"),
-    *("release", "requeue", "dismiss", "completion", "top", "mcp", "token revoke", "webhook remove", "webhook test"),
+    *("release", "requeue", "dismiss", "completion", "top", "mcp", "token revoke"),
+    *("webhook remove", "webhook test", "webhook drop", "webhook retry"),
 }
 
 # The arguments of each command that reads. {message} and {approval} are there, and `writer` is an agent.
@@ -43,6 +44,7 @@ READS: dict[str, list[str]] = {
     "notes": ["manager"],
     "model": ["manager"],
     "logs": ["manager", "-n", "5"],
+    "files": ["manager"],
     "search": ["hello"],
     "message": ["{message}"],
     "token list": [],

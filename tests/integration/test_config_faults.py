@@ -122,7 +122,7 @@ def remove_repository(arena: Arena, name: str) -> str:
 
 
 BREAKS: dict[Callable[[Arena, str], str], str] = {
-    break_syntax: "agent.toml is not TOML",
+    break_syntax: "config does not parse, line 2: ",
     break_key: "there is no such key",
     remove_config: "there is no agent.toml",
     name_no_commit: "there is no commit",

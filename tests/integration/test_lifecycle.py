@@ -50,9 +50,9 @@ async def test_an_agent_whose_driver_never_starts_is_failed_with_the_reason() ->
     async with open_hive(lambda driver: NeverStarts(driver, error=error)) as hive:
         await hive.agents.spawn("alice")
         row = await hive.wait_state("failed")
-        assert row.reason == "the machine is on fire (put it out)"
+        assert row.reason == "not running: the machine is on fire (put it out)"
         event = await hive.wait_event(EventName.AGENT_FAILED)
-        assert event.body["reason"] == row.reason
+        assert row.reason == f"not running: {event.body['reason']}"
         assert (await hive.honest.observe("alice")).state is ContainerState.STOPPED
         # The operator may try again, and is told again.
         await hive.agents.start("alice", "operator")

@@ -323,6 +323,45 @@ def test_whoever_leaves_finds_the_shell_as_it_was(shared_hive: HiveProcess) -> N
         assert keyboard.end() == 0
 
 
+def test_whoever_comes_back_is_not_asked_what_was_asked_before(shared_hive: HiveProcess) -> None:
+    with Keyboard(shared_hive) as keyboard:
+        keyboard.type("printf '\\033[6n\\033]11;?\\007asked-%s\\n' $((1 + 1))\r")
+        keyboard.wait("asked-2")
+        assert b"\x1b[6n\x1b]11;?\x07" in keyboard.shown
+        keyboard.type("\r~.")
+        assert keyboard.end() == 0
+    [terminal] = list_open(shared_hive)
+    with Keyboard(shared_hive, "--attach", terminal["id"]) as keyboard:
+        keyboard.wait("asked-2")
+        assert b"\x1b[6n" not in keyboard.shown and b"\x1b]11;?" not in keyboard.shown
+        # What is asked now is.
+        keyboard.type("printf '\\033[%sn' 5; echo then-$((1 + 1))\r")
+        keyboard.wait("then-2")
+        assert b"\x1b[5n" in keyboard.shown
+
+
+async def test_the_terminal_of_who_typed_last_answers_and_no_other(shared_hive: HiveProcess) -> None:
+    terminal_id = open_terminal(shared_hive)
+    async with attach(shared_hive, terminal_id) as screen, attach(shared_hive, terminal_id) as other:
+        await screen.type("stty -echo; echo quiet-$((1 + 1)); cat -v\r")
+        await screen.wait("quiet-2")
+        await other.control(kind="answer", text="\x1b[1n")
+        await screen.control(kind="answer", text="\x1b[2n")
+        await screen.type("\r")
+        await screen.wait(r"\^\[\[2n\r\n")
+        # As a terminal sends it: what was typed, and what it answers then.
+        with Keyboard(shared_hive, "--attach", terminal_id) as keyboard:
+            keyboard.wait("2n")
+            keyboard.type("\x1b[3n")
+            keyboard.type("typed\r")
+            keyboard.wait("typed\r\n")
+            keyboard.type("\x1b[4n")
+            await other.control(kind="answer", text="\x1b[5n")
+            keyboard.type("last\r")
+            keyboard.wait(r"\^\[\[4nlast\r\n")
+            assert not re.search(rb"\^\[\[[135]n", keyboard.shown)
+
+
 def test_who_only_looks_sees_all_and_types_nothing(shared_hive: HiveProcess) -> None:
     terminal_id = open_terminal(shared_hive)
     with (

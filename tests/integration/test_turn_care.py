@@ -78,6 +78,7 @@ async def test_a_prompt_that_is_too_long_is_tried_again_with_a_compacted_convers
     # claude compacts by itself once, and gives up when that did not help.
     await rig.put("%% prompt-too-long x2\n%% say two")
     await rig.acked(2)
+    await rig.turns_ended(3)
     assert ends(rig) == [("messages", "ok"), ("messages", "compact_retry"), ("messages", "ok")]
     assert rig.message(2)["deliveries"] == 1
     assert len({end["session_id"] for end in rig.events("turn.ended")}) == 1
@@ -105,6 +106,7 @@ async def test_a_conversation_that_cannot_be_compacted_is_begun_anew(rig: Rig) -
     await rig.acked(1)
     await rig.put("%% prompt-too-long always in-conversation\n%% say at last")
     await rig.acked(2)
+    await rig.turns_ended(4)
     assert ends(rig) == [
         ("messages", "ok"), ("messages", "compact_retry"), ("messages", "compact_retry"), ("messages", "ok"),
     ]  # fmt: skip
@@ -190,6 +192,7 @@ async def test_a_claude_that_does_not_even_take_the_interrupt_is_ended(rig: Rig)
     await eventually(lambda: rig.events("claude"))
     os.kill(claude, signal.SIGSTOP)
     await rig.acked(1)
+    await rig.turns_ended(2)
     assert [end["outcome"] for end in rig.events("turn.ended")] == ["timeout", "ok"]
     assert "claude does not stop: it is ended" in rig.notices()
     assert claude not in rig.processes(CLAUDE)

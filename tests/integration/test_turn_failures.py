@@ -49,6 +49,7 @@ async def test_after_a_login_the_same_message_gets_its_turn(rig: Rig) -> None:
     await rig.in_state("needs_login")
     await rig.set_park(None)
     await rig.acked(1)
+    await rig.turns_ended(2)
     assert [ended["outcome"] for ended in rig.events("turn.ended")] == ["login", "ok"]
     await rig.in_state("idle")
 

@@ -82,21 +82,29 @@ async def test_logs_are_read_to_their_end_and_shown_safely(hive: FakeHive) -> No
     assert "".join(json.loads(piece)["text"] for piece in pieces) == "one\n\x1b[2Jtwo\nthree\n"
 
 
-async def test_followed_logs_go_on_until_the_hive_is_gone(hive: FakeHive) -> None:
-    pieces = iter(["first\n", "", "second\n"])
+async def test_followed_logs_go_on_when_the_hive_is_back(hive: FakeHive) -> None:
+    pieces = iter(["first\n", "", None, None, "second\n"])
+    asked_from: list[str] = []
 
     def answer(received: Received) -> tuple[int, object]:
-        text = next(pieces, None)
+        asked_from.append(received.path.partition("offset=")[2])
+        text = next(pieces, "over")
         if text is None:
             # What a client sees when the daemon dies: a connection that ends without an answer.
             raise ConnectionAbortedError
-        return 200, {"text": text, "next_offset": 1}
+        if text == "over":
+            return refuse_with(NotFoundError("there is no agent alice"), 404)(received)
+        return 200, {"text": text, "next_offset": 7}
 
     hive.answers["GET /api/journal/alice"] = answer
     done = await call(hive.data, "logs", "-f", "alice")
     assert done.stdout == b"first\nsecond\n"
+    assert all(offset.startswith("7") for offset in asked_from[1:])
+    assert done.stderr.count(b"went away") == 1
+    assert done.stderr.count(b"hive: it is back\n") == 1
+    # What no waiting mends ends it.
     assert done.status == 1
-    assert b"went away" in done.stderr
+    assert b"there is no agent alice" in done.stderr
 
 
 async def test_url_prints_the_link_alone(hive: FakeHive) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cli_process import call
 from fake_hive import NOW, FakeHive, answer_with, run_fake_hive
 from hyperhive.core.tokens import TokenScope
-from hyperhive.wire.operator import NewToken, NewWebhook, Token, Webhook, WebhookTest
+from hyperhive.wire.operator import NewToken, NewWebhook, Token, WaitingEvent, Webhook, WebhookTest
 
 TOKEN = Token(
     name="ci", scopes=[TokenScope.READ], created_at=NOW, expires_at=NOW + timedelta(days=3650), last_used_at=None
@@ -25,6 +25,9 @@ HOOK = Webhook(
     ok_at=None,
     error="hooks.example answered 500\x1b[2J",
     dead=4,
+    dead_at=NOW,
+    dead_reason="hooks.example answered 404\x1b[2J",
+    waiting=WaitingEvent(id=77, name="approval.requested", agent="alice", at=NOW, count=3),
 )
 
 
@@ -38,6 +41,8 @@ def hive(tmp_path: Path) -> Iterator[FakeHive]:
             "GET /api/webhooks": answer_with([HOOK]),
             "POST /api/webhooks": answer_with(NewWebhook(webhook=HOOK, secret="hivehook_abc"), 201),
             "POST /api/webhooks/1/test": answer_with(WebhookTest(fault="hooks.example answered 500")),
+            "POST /api/webhooks/1/retry": answer_with(WebhookTest(fault="hooks.example answered 500\x1b[2J")),
+            "POST /api/webhooks/1/drop": answer_with(None, 204),
             "DELETE /api/webhooks/1": answer_with(None, 204),
         }
         yield hive
@@ -89,8 +94,31 @@ async def test_webhooks_are_added_listed_tested_and_removed(hive: FakeHive) -> N
     shown = (await call(hive.data, "webhook", "list")).stdout.decode()
     assert "approval.*" in shown
     assert "answered 500" in shown
+    assert "77 approval.requested +2" in shown
+    assert "answered 404" in shown
     assert "\x1b" not in shown
     failed = await call(hive.data, "webhook", "test", "1")
     assert failed.status == 1
     assert b"answered 500" in failed.stderr
     assert (await call(hive.data, "webhook", "remove", "1")).status == 0
+
+
+async def test_the_event_that_is_in_the_way_is_tried_again_and_dropped(hive: FakeHive) -> None:
+    failed = await call(hive.data, "webhook", "retry", "1")
+    assert failed.status == 1
+    assert b"hive webhook drop 1" in failed.stderr
+    assert b"\x1b" not in failed.stderr
+    hive.answers["POST /api/webhooks/1/retry"] = answer_with(WebhookTest(fault=""))
+    assert (await call(hive.data, "webhook", "retry", "1")).status == 0
+    dropped = await call(hive.data, "webhook", "drop", "1")
+    assert (dropped.status, hive.received[-1].body) == (0, {"event": 77}), dropped.stderr
+    named = await call(hive.data, "webhook", "drop", "1", "--event", "5")
+    assert (named.status, hive.received[-1].body) == (0, {"event": 5})
+
+
+async def test_nothing_is_dropped_when_nothing_waits(hive: FakeHive) -> None:
+    hive.answers["GET /api/webhooks"] = answer_with([HOOK.model_copy(update={"waiting": None})])
+    for identity in ("1", "9"):
+        done = await call(hive.data, "webhook", "drop", identity)
+        assert (done.status, done.stdout) == (1, b"")
+    assert all(received.method == "GET" for received in hive.received)

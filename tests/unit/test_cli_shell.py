@@ -93,6 +93,24 @@ async def test_the_list_names_open_ones_alone(tmp_path: Path) -> None:
         assert b"cd56" not in done.stdout
 
 
+@pytest.mark.parametrize("options", [[], ["--attach", "ab12"], ["--attach", "ab12", "--read-only"]], ids=" ".join)
+async def test_no_claude_and_no_agent_opens_a_shell(tmp_path: Path, options: list[str]) -> None:
+    with run_fake_hive(tmp_path / "data") as hive:
+        by_claude = await call(hive.data, "shell", "alice", *options, CLAUDECODE="1")
+        in_container = await call(hive.data, "shell", "alice", *options, HIVE_GENERATION="1")
+        assert hive.received == []
+    assert (by_claude.status, in_container.status) == (1, 1)
+    assert b"for the operator to type into" in by_claude.stderr
+    assert b"an agent's container" in in_container.stderr
+    assert b"hive shell alice" in by_claude.stderr
+
+
+async def test_a_claude_may_list_the_open_ones(tmp_path: Path) -> None:
+    with run_fake_hive(tmp_path / "data") as hive:
+        hive.answers["GET /api/agents/alice/terminals"] = answer_with([OPEN])
+        assert b"ab1200000" in (await call(hive.data, "shell", "alice", "--list", CLAUDECODE="1")).stdout
+
+
 async def test_a_refusal_is_told_with_its_hint(tmp_path: Path) -> None:
     with run_fake_hive(tmp_path / "data") as hive:
         hive.answers["POST /api/agents/alice/terminals"] = refuse_with(HiveError("alice is not connected", "wait"), 503)

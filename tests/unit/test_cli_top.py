@@ -22,11 +22,13 @@ from hyperhive.cli.rendering import Screen
 from hyperhive.cli.top_view.board import (
     FLOW_LIMIT,
     Board,
+    plan_columns,
     render_cells,
     render_details,
     render_flow,
     render_head,
     render_needs,
+    render_table_rows,
 )
 from hyperhive.cli.top_view.feed import Feed, News, parse_events
 from hyperhive.cli.top_view.view import Top
@@ -291,3 +293,29 @@ async def test_without_a_terminal_it_says_what_is_for_programs(hive: FakeHive) -
     done = await call(hive.data, "top")
     assert done.status == 1
     assert b"hive ps --json" in done.stderr
+
+
+async def test_a_narrow_screen_has_all_keys_and_why_an_agent_does_not_work(hive: FakeHive, stream: Stream) -> None:
+    named = AGENT.model_copy(update={"name": "a-rather-long-name-of-an-agent", "park": PARK})
+    hive.answers["GET /api/agents"] = answer_with([named])
+    async with show(hive, (40, 20)) as (top, pilot):
+        await wait_for(pilot, lambda: "a-rather-long-n…" in read_screen(top), "the agents are drawn")
+        await wait_for(pilot, lambda: "q quit" in read_screen(top), "the keys are drawn")
+        shown = read_screen(top)
+        for text in ("details", "pause", "resume", "start", "stop", "paused:"):
+            assert text in shown
+        await pilot.resize_terminal(120, 40)
+        await wait_for(pilot, lambda: "MODEL" in read_screen(top), "a wider one has more columns")
+        assert named.name in read_screen(top)
+        assert top.chosen == named.name
+
+
+@pytest.mark.parametrize("width", [10, 40, 60, 80, 120])
+def test_no_line_is_longer_than_the_screen(width: int) -> None:
+    row = AGENT.model_copy(update={"name": "x" * 63, "reason": "y" * 400}).model_dump(mode="json")
+    board = Board(agents={"x": row}, trouble="z" * 300)
+    assert len(render_head(board, SCREEN, width)) <= width
+    titles, _ = plan_columns(width)
+    [cells] = render_table_rows([row], SCREEN, width)
+    used = sum(max(len(title), len(cell)) + 2 for title, cell in zip(titles, cells, strict=True))
+    assert used <= max(width, 45)

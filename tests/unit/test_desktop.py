@@ -35,6 +35,7 @@ ROW = AgentRow.model_construct(
     chosen_model="",
     commit="0123456789abcdef",
     config_error="",
+    needs_update="",
 )
 RUNNING = Observation(ContainerState.RUNNING)
 STOPPED = Observation(ContainerState.STOPPED)
@@ -108,7 +109,7 @@ def test_urls_name_a_domain_only_if_there_is_one() -> None:
 
 
 def test_an_agent_whose_approved_config_failed_needs_an_update() -> None:
-    assert show(ROW.model_copy(update={"config_error": "the build failed"})).needs_update
+    assert show(ROW.model_copy(update={"needs_update": "its harness is of an older hyperhive"})).needs_update
 
 
 # -- lines -------------------------------------------------------------------------------------------------

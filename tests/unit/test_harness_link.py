@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness_rig import eventually
+from hyperhive import __version__
 from hyperhive.core.errors import ConflictError, RefusedError, UnavailableError
 from hyperhive.core.messages import BODY_LIMIT_BYTES
 from hyperhive.harness.inbox import Inbox
@@ -135,7 +136,7 @@ async def test_a_conflict_at_hello_ends_the_link_and_other_refusals_are_tried_ag
         parts.daemon.refusal = ConflictError("there is a newer one")
         with pytest.raises(SupersededError, match="newer"):
             await asyncio.wait_for(parts.running, 5)
-        assert parts.daemon.hellos[0] == {"protocol": 1, "generation": 7, "holding": []}
+        assert parts.daemon.hellos[0] == {"protocol": 1, "generation": 7, "holding": [], "version": __version__}
 
 
 async def test_what_is_held_is_told_until_it_is_settled(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hyperhive.core.messages import MessageState
 from hyperhive.host.kick import NOTES, Start, Why, decide_kick, render_kick
 
-TOLD = (Why.CRASHED, Why.RESTARTED, Why.STARTED, Why.CONFIGURED, Why.FELL_BACK, Why.BOOTED)
+TOLD = (Why.CRASHED, Why.RESTARTED, Why.STARTED, Why.CONFIGURED, Why.FELL_BACK, Why.UPDATED, Why.BOOTED)
 
 
 @pytest.mark.parametrize("why", TOLD)
@@ -48,4 +48,4 @@ def test_the_message_says_what_happened_and_where_the_notes_are(why: Why) -> Non
     body = json.loads(render_kick(Start(why, 'killed {by} "somebody"')))
     assert (body["event"], body["notes"]) == ("started", NOTES)
     assert "container" in body["reason"]
-    assert ("{by}" in body["reason"]) is (why not in {Why.CONFIGURED, Why.FELL_BACK})
+    assert ("{by}" in body["reason"]) is (why not in {Why.CONFIGURED, Why.FELL_BACK, Why.UPDATED})

@@ -136,8 +136,8 @@ def test_the_turn_state_shows_while_the_harness_is_connected() -> None:
 
 def test_a_failure_shows_with_its_reason() -> None:
     live = Live(Observation(ContainerState.EXITED, reason="exit status 1"))
-    assert decide_state(make_record(failure="no bwrap"), live) == ("failed", "no bwrap")
-    assert decide_state(make_record(), live) == ("crashed", "exit status 1")
+    assert decide_state(make_record(failure="no bwrap"), live) == ("failed", "not running: no bwrap")
+    assert decide_state(make_record(), live) == ("crashed", "not running: exit status 1")
 
 
 def test_what_the_daemon_does_comes_first() -> None:

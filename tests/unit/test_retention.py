@@ -14,7 +14,7 @@ from hyperhive.core.names import OPERATOR
 from hyperhive.host.message_records import queue_message
 from hyperhive.host.retention import DELETE_LIMIT, Retention
 from hyperhive.host.store.store import Transaction
-from hyperhive.system.clock import now
+from hyperhive.system.clock import now, to_millis
 from message_desk import Desk, make_desk
 
 DAYS = 30
@@ -174,3 +174,20 @@ async def test_nothing_unsettled_and_nothing_young_is_ever_deleted(
     await Retention(desk.store, desk.index, days, clock).delete_old()
     assert await list_ids(desk) == kept
     assert sorted(await desk.find("hello")) == kept
+
+
+async def test_records_of_terminals_go_when_they_ended_long_ago(desk: Desk) -> None:
+    def insert(tx: Transaction) -> None:
+        for name, ended_days_ago in (("old", DAYS + 1), ("young", DAYS - 1), ("open", None)):
+            opened_at = to_millis(now() - timedelta(days=3 * DAYS))
+            size = {"generation": 1, "columns": 80, "rows": 24}
+            tx.get("insert_terminal", id=name, agent="alice", opened_by="me", at=opened_at, **size)
+            if ended_days_ago is not None:
+                ended_at = to_millis(now() - timedelta(days=ended_days_ago))
+                counts = {"columns": 80, "rows": 24, "bytes_in": 1, "bytes_out": 1}
+                tx.get("end_terminal", id=name, at=ended_at, ending="exited", status=0, **counts)
+
+    await desk.store.write(insert)
+    assert await desk.retention().delete_old_terminals() == 1
+    assert desk.execute("select id from terminals order by id") == [("open",), ("young",)]
+    assert await desk.retention().delete_old_terminals() == 0

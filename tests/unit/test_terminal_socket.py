@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hyperhive.core.errors import NotFoundError, RefusedError, TooManyError
+from hyperhive.core.terminals import ANSWER_LIMIT_CHARS
 from hyperhive.host.api import guard
 from hyperhive.host.api.errors import add_error_handlers
 from hyperhive.host.api.guard import Guard, cookie_name
@@ -43,6 +44,7 @@ class FakeTerminals:
     acknowledged: int = 0
     detached: int = 0
     takes: bool = True
+    hears: bool = True
 
     def attach(self, agent: str, terminal_id: str, viewer: TerminalViewer, *, writes: bool) -> "FakeAttachment":
         if (agent, terminal_id) != KNOWN:
@@ -56,6 +58,10 @@ class FakeTerminals:
 class FakeAttachment:
     terminals: FakeTerminals
     writes: bool
+
+    @property
+    def answers(self) -> bool:
+        return self.terminals.hears and self.writes
 
     def write(self, data: bytes) -> None:
         self._check()
@@ -154,6 +160,42 @@ async def test_what_is_on_the_terminal_comes_first_and_what_is_typed_arrives(pla
     assert place.terminals.acknowledged == len(SCREEN)
     await connection.close()
     await wait_for(lambda: place.terminals.detached > 0)
+
+
+async def test_what_a_terminal_answers_is_written_where_it_is_heard_alone(place: Place) -> None:
+    connection = await place.attach()
+    answer = json.dumps({"kind": "answer", "text": "\x1b[?1;2c"})
+    await connection.send(answer)
+    await connection.send(b"x")
+    await wait_for(lambda: place.terminals.typed.endswith(b"x"))
+    place.terminals.hears = False
+    await connection.send(answer)
+    await connection.send(b"y")
+    await wait_for(lambda: place.terminals.typed.endswith(b"y"))
+    assert bytes(place.terminals.typed) == b"\x1b[?1;2cxy"
+    reader = await place.attach(mode="read")
+    place.terminals.hears = True
+    await reader.send(answer)
+    await reader.send(json.dumps({"kind": "ack", "count": len(SCREEN)}))
+    await wait_for(lambda: place.terminals.acknowledged == len(SCREEN))
+    assert bytes(place.terminals.typed) == b"\x1b[?1;2cxy"
+    await connection.close()
+    await reader.close()
+
+
+async def test_an_answer_keeps_its_place_among_what_was_typed(place: Place) -> None:
+    place.terminals.takes = False
+    connection = await place.attach()
+    await connection.recv()
+    await connection.send(b"before ")
+    await connection.send(json.dumps({"kind": "answer", "text": "\x1b[0n"}))
+    await connection.send(b" after")
+    await connection.send(json.dumps({"kind": "ack", "count": 5}))
+    await wait_for(lambda: place.terminals.acknowledged == 5)
+    place.terminals.takes = True
+    await wait_for(lambda: place.terminals.typed.endswith(b"after"))
+    assert bytes(place.terminals.typed) == b"before \x1b[0n after"
+    await connection.close()
 
 
 async def test_the_end_and_changes_of_size_are_told_in_order(place: Place) -> None:
@@ -282,6 +324,10 @@ async def test_who_only_reads_and_writes_all_the_same_is_cut_off(place: Place, m
         '{"kind": "ack", "count": -1}',
         '{"kind": "ack", "count": 1e99}',
         '{"kind": "ack", "count": 1000000}',
+        '{"kind": "answer"}',
+        '{"kind": "answer", "text": ""}',
+        '{"kind": "answer", "text": "\\ud800"}',
+        json.dumps({"kind": "answer", "text": "x" * (ANSWER_LIMIT_CHARS + 1)}),
         '{"kind": "resize", "columns": 0, "rows": 24}',
         '{"kind": "resize", "columns": 80, "rows": 99999}',
         '{"kind": "resize", "columns": 80, "rows": 24, "more": 1}',

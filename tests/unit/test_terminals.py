@@ -1,37 +1,24 @@
 """Terminals in the daemon: real sockets and a real store, with a harness of the test's that speaks the protocol."""
 
 import asyncio
-import contextlib
-import json
-import socket
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, TooManyError, UnavailableError
-from hyperhive.core.events import Event, EventName
-from hyperhive.core.terminals import RESET, SCROLLBACK_LIMIT_BYTES, Ending, Scrollback, Terminal
+from hyperhive.core.events import EventName
+from hyperhive.core.terminals import RESET, SCROLLBACK_LIMIT_BYTES, Ending, Scrollback
 from hyperhive.host.agent_records import insert_agent
-from hyperhive.host.background import Background
-from hyperhive.host.feed import Feed
-from hyperhive.host.link.connection import Caller, LinkConnection
-from hyperhive.host.store.store import Store
+from hyperhive.host.link.connection import Caller
 from hyperhive.host.terminal_live import INPUT_LIMIT_BYTES, UNACKNOWLEDGED_LIMIT_BYTES, VIEWERS_LIMIT
-from hyperhive.host.terminal_stream import HEAD_LIMIT_BYTES, STREAMS_LIMIT, TerminalListener
-from hyperhive.host.terminals import Attachment, Terminals
-from hyperhive.system.sockets import bind_unix, connect_unix
+from hyperhive.host.terminal_stream import HEAD_LIMIT_BYTES, STREAMS_LIMIT
+from hyperhive.system.clock import now
 from hyperhive.wire.agent_link import TERMINAL_CLOSE, TERMINAL_OPEN, TERMINAL_RESIZE
-from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError, Request, decode_line, encode_error, encode_result
+from hyperhive.wire.jsonrpc import METHOD_NOT_FOUND, ProtocolError
+from terminal_rig import GENERATION, Rig, eventually, is_closed, open_rig
 from terminal_viewer import Viewer
-
-T = TypeVar("T")
-DEADLINE_S = 30.0
-GENERATION = 7
-
 
 # -- what is kept of a terminal ----------------------------------------------------------------------------
 
@@ -67,173 +54,6 @@ def test_what_is_cleared_is_gone() -> None:
 
 
 # -- the daemon's side -------------------------------------------------------------------------------------
-
-
-async def eventually(look: Callable[[], T | None]) -> T:
-    end_s = time.monotonic() + DEADLINE_S
-    while not (seen := look()):
-        assert time.monotonic() < end_s, f"not seen within {DEADLINE_S} s"
-        await asyncio.sleep(0.01)
-    return seen
-
-
-class FakeHarness:
-    """The far end of an agent's link and of its terminal.sock."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.streams: dict[str, socket.socket] = {}
-        self.connects = True
-        self.error: Exception | None = None
-        self._serving: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        reader, writer = await asyncio.open_unix_connection(self._folder / "hive.sock")
-        self._serving = asyncio.create_task(self._serve(reader, writer))
-
-    async def close(self) -> None:
-        assert self._serving is not None
-        self._serving.cancel()
-        await asyncio.gather(self._serving, return_exceptions=True)
-        for stream in self.streams.values():
-            stream.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._answer(reader, writer)
-        finally:
-            writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            request = decode_line(line)
-            assert isinstance(request, Request)
-            self.asked.append((request.method, request.params))
-            if self.error is not None:
-                writer.write(encode_error(request.id, self.error))
-                continue
-            if request.method == TERMINAL_OPEN and self.connects:
-                self.streams[request.params["id"]] = self.connect(request.params["id"])
-            writer.write(encode_result(request.id, {}))
-
-    def connect(self, terminal_id: str, **fields: Any) -> socket.socket:
-        head = {"terminal": terminal_id, "generation": GENERATION} | fields
-        return self.connect_raw(json.dumps(head).encode() + b"\n")
-
-    def connect_raw(self, head: bytes) -> socket.socket:
-        stream = connect_unix(self._folder / "terminal.sock", timeout_s=DEADLINE_S)
-        stream.sendall(head)
-        stream.setblocking(False)
-        return stream
-
-    async def read(self, terminal: Terminal, size: int) -> bytes:
-        data = b""
-        async with asyncio.timeout(DEADLINE_S):
-            while len(data) < size:
-                data += await asyncio.get_running_loop().sock_recv(self.streams[terminal.id], size - len(data))
-        return data
-
-    async def write(self, terminal: Terminal, data: bytes) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            await asyncio.get_running_loop().sock_sendall(self.streams[terminal.id], data)
-
-    def list_asked(self, method: str) -> list[dict[str, Any]]:
-        return [params for asked, params in self.asked if asked == method]
-
-
-@dataclass
-class Rig:
-    store: Store
-    terminals: Terminals
-    background: Background
-    harness: FakeHarness
-    connections: list[LinkConnection]
-    woken: list[str]
-    events: list[Event] = field(default_factory=list[Event])
-
-    async def open(self) -> Terminal:
-        return await self.terminals.open("alice", 80, 24, "me")
-
-    def attach(self, terminal: Terminal, viewer: Viewer, *, writes: bool = True) -> Attachment:
-        return self.terminals.attach("alice", terminal.id, viewer, writes=writes)
-
-    async def ended(self, terminal: Terminal) -> Terminal:
-        await eventually(lambda: [event for event in self.events if event.name is EventName.TERMINAL_ENDED] or None)
-        return next(one for one in await self.terminals.list("alice") if one.id == terminal.id)
-
-
-def is_closed(stream: socket.socket) -> bool:
-    try:
-        return stream.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
-
-
-@contextlib.asynccontextmanager
-async def open_rig(folder: Path, idle_s: float = 0) -> AsyncGenerator[Rig]:
-    """A daemon's terminals; over the same folder again they are those of the next daemon."""
-    feed = Feed()
-    store = Store(folder / "hive.sqlite", "hive", feed.publish_events)
-    background, connections, woken = Background(), list[LinkConnection](), list[str]()
-
-    async def wake(agent: str) -> None:
-        woken.append(agent)
-
-    terminals = Terminals(store, background, wake, idle_s, look_every_s=0.05)
-
-    def find_connection(agent: str) -> LinkConnection:
-        if not connections:
-            raise UnavailableError(f"{agent} is not connected")
-        return connections[-1]
-
-    links: list[LinkConnection] = []
-
-    def lost(connection: LinkConnection) -> None:
-        if connection in connections:
-            connections.remove(connection)
-
-    def take_link() -> LinkConnection:
-        connection = LinkConnection("alice", refuse, lost)
-        connection.caller = Caller("alice", GENERATION)
-        connections.append(connection)
-        links.append(connection)
-        return connection
-
-    terminals.call_over(find_connection)
-    listener = TerminalListener("alice", terminals.accept)
-    await listener.serve(bind_unix(folder / "terminal.sock"))
-    link = await asyncio.get_running_loop().create_unix_server(take_link, sock=bind_unix(folder / "hive.sock"))
-    harness = FakeHarness(folder)
-    await harness.start()
-    await eventually(lambda: connections)
-    rig = Rig(store, terminals, background, harness, connections, woken)
-    feed.listen(rig.events.append)
-    feed.listen(terminals.on_event)
-    running = asyncio.create_task(terminals.run_forever())
-    try:
-        if not await store.read(lambda view: view.find("get_agent", name="alice")):
-            await store.write(lambda tx: insert_agent(tx, "alice", None))
-        await terminals.load()
-        yield rig
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        link.close()
-        listener.close()
-        await harness.close()
-        for connection in links:
-            connection.close()
-        await eventually(lambda: not connections)
-        await background.finish()
-        await terminals.save()
-        store.close()
-
-
-def refuse(_connection: LinkConnection, request: Request) -> Awaitable[Any] | None:
-    raise ProtocolError(METHOD_NOT_FOUND, request.method)
 
 
 @pytest.fixture
@@ -409,6 +229,49 @@ async def test_a_terminal_has_a_limit_of_viewers(rig: Rig) -> None:
     attachments[0].detach()
     attachments[0].detach()
     rig.attach(terminal, Viewer())
+
+
+async def test_of_several_who_may_type_the_terminal_of_who_typed_last_answers(rig: Rig) -> None:
+    terminal = await rig.open()
+    looker = rig.attach(terminal, Viewer(), writes=False)
+    first, second = rig.attach(terminal, Viewer()), rig.attach(terminal, Viewer())
+    assert [one.answers for one in (looker, first, second)] == [False, True, False]
+    second.write(b"vim\r")
+    assert [one.answers for one in (looker, first, second)] == [False, False, True]
+    # A size is not typed: windows change theirs by themselves.
+    first.resize(90, 30)
+    assert second.answers
+    second.detach()
+    assert [one.answers for one in (looker, first, second)] == [False, True, False]
+    third = rig.attach(terminal, Viewer())
+    first.detach()
+    assert third.answers
+
+
+async def test_a_new_agent_of_the_same_name_has_none_of_the_old_ones_terminals(rig: Rig) -> None:
+    terminal = await rig.open()
+    await rig.terminals.close("alice", terminal.id)
+    await rig.ended(terminal)
+    await rig.store.write(lambda tx: tx.list("mark_destroyed", name="alice", at=tx.at_ms))
+    await rig.store.write(lambda tx: tx.list("revive_agent", name="alice"))
+    assert [one.id for one in await rig.terminals.list("alice")] == [terminal.id]
+    await rig.store.write(lambda tx: tx.list("delete_agent", name="alice"))
+    # Instants are milliseconds.
+    await eventually(lambda: now() - terminal.opened_at > timedelta(milliseconds=10))
+    await rig.store.write(lambda tx: insert_agent(tx, "alice", None))
+    assert await rig.terminals.list("alice") == []
+    with pytest.raises(NotFoundError):
+        await rig.terminals.close("alice", terminal.id)
+
+
+async def test_what_was_open_when_the_daemon_died_ends_if_its_agent_is_gone(tmp_path: Path) -> None:
+    async with open_rig(tmp_path) as rig:
+        terminal = await rig.open()
+        await rig.store.write(lambda tx: tx.list("mark_destroyed", name="alice", at=tx.at_ms))
+    async with open_rig(tmp_path) as rig:
+        (ended,) = [event for event in rig.events if event.name is EventName.TERMINAL_ENDED]
+        assert (ended.body["id"], ended.body["ending"]) == (terminal.id, Ending.STOPPED)
+        assert not rig.terminals.is_needed("alice")
 
 
 async def test_the_next_daemon_goes_on_with_what_was_open_and_counts_no_replay(tmp_path: Path) -> None:

@@ -1,76 +1,23 @@
 """Webhooks on a real store and a real web server: signed, in order, again after a failure, given up at last."""
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
-import json
-import threading
 from collections.abc import AsyncIterator, Callable, Generator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hyperhive.core.errors import InvalidInputError, NotFoundError, TooManyError
+from hook_receiver import Receiver, run_receiver
+from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, TooManyError
 from hyperhive.core.events import EventName
 from hyperhive.host.endpoints import AddressBook
 from hyperhive.host.feed import Feed
 from hyperhive.host.store.store import Store
 from hyperhive.host.webhook_post import Delivery, HookPoster, parse_hook_url, render_signature
-from hyperhive.host.webhooks import HOOKS_LIMIT, RETRY_LIMIT_S, Webhooks, plan_pause
+from hyperhive.host.webhooks import HOOKS_LIMIT, RETRY_LIMIT_S, Webhook, Webhooks, plan_pause
 from hyperhive.system.clock import now
-
-
-@dataclass
-class Receiver:
-    """Answers with `status`, and with the first of `statuses` as long as there are any."""
-
-    port: int = 0
-    status: int = 200
-    statuses: list[int] = field(default_factory=list[int])
-    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list[tuple[dict[str, str], bytes]])
-    taken: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/in?key=s3cret"
-
-    def list_notes(self) -> list[str]:
-        return [event["body"]["note"] for event in self.taken]
-
-
-@contextlib.contextmanager
-def run_receiver() -> Generator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            receiver.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            status = receiver.statuses.pop(0) if receiver.statuses else receiver.status
-            if status == 200:
-                receiver.taken.append(json.loads(body))
-            self.send_response(status)
-            self.send_header("location", receiver.url)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class Desk:
@@ -206,6 +153,84 @@ async def test_what_is_a_day_old_is_given_up_and_the_rest_goes_on(desk: Desk, re
     await desk.tell("four")
     await until(lambda: receiver.taken)
     assert receiver.list_notes() == ["four"]
+
+
+async def get_only(desk: Desk) -> Webhook:
+    [hook] = await desk.hooks.list_hooks()
+    return hook
+
+
+async def block(desk: Desk, receiver: Receiver) -> Webhook:
+    """A hook that two events wait for, the second one behind the first, and whose pause does not end."""
+    receiver.status = 500
+    desk.may_go_on.clear()
+    await desk.hooks.add_hook(receiver.url, ["agent.crashed"], bodies=True)
+    await desk.tell("of another kind", name=EventName.AGENT_FAILED)
+    await desk.tell("one", "two")
+    await until(lambda: desk.pauses)
+    return await get_only(desk)
+
+
+async def test_the_event_that_is_in_the_way_is_shown_with_how_many_wait(desk: Desk, receiver: Receiver) -> None:
+    hook = await block(desk, receiver)
+    assert hook.waiting is not None
+    assert (hook.waiting.name, hook.waiting.agent, hook.waiting.count) == ("agent.crashed", "alice", 2)
+    assert receiver.requests[0][0]["x-hive-id"] == str(hook.waiting.id)
+
+
+async def test_a_retry_does_not_wait_for_the_pause(desk: Desk, receiver: Receiver) -> None:
+    hook = await block(desk, receiver)
+    assert await desk.hooks.retry_hook(hook.id) == "127.0.0.1 answered 500"
+    assert len(desk.pauses) == 1
+    receiver.status = 200
+    assert await desk.hooks.retry_hook(hook.id) == ""
+    await until(lambda: len(receiver.taken) == 2)
+    assert receiver.list_notes() == ["one", "two"]
+    shown = await get_only(desk)
+    assert (shown.error, shown.dead, shown.waiting) == ("", 0, None)
+    with pytest.raises(ConflictError):
+        await desk.hooks.retry_hook(hook.id)
+
+
+async def test_an_event_that_is_dropped_is_counted_and_the_next_one_is_sent(desk: Desk, receiver: Receiver) -> None:
+    hook = await block(desk, receiver)
+    assert hook.waiting is not None
+    receiver.status = 200
+    await desk.hooks.drop_event(hook.id, hook.waiting.id)
+    await until(lambda: receiver.taken)
+    assert receiver.list_notes() == ["two"]
+    shown = await get_only(desk)
+    assert (shown.dead, shown.dead_reason) == (1, "dropped by the operator: 127.0.0.1 answered 500")
+    assert shown.dead_at is not None
+    await desk.restart()
+    await desk.tell("three")
+    await until(lambda: len(receiver.taken) == 2)
+    assert receiver.list_notes() == ["two", "three"]
+
+
+async def test_another_event_than_the_one_that_was_seen_is_never_dropped(desk: Desk, receiver: Receiver) -> None:
+    hook = await block(desk, receiver)
+    assert hook.waiting is not None
+    for event in (hook.waiting.id + 1, hook.waiting.id - 1):
+        with pytest.raises(ConflictError):
+            await desk.hooks.drop_event(hook.id, event)
+    await desk.hooks.drop_event(hook.id, hook.waiting.id)
+    with pytest.raises(ConflictError):
+        await desk.hooks.drop_event(hook.id, hook.waiting.id)
+    assert (await get_only(desk)).dead == 1
+    with pytest.raises(NotFoundError):
+        await desk.hooks.drop_event(99, 1)
+    with pytest.raises(NotFoundError):
+        await desk.hooks.retry_hook(99)
+
+
+async def test_an_event_is_sent_once_however_often_it_is_tried_at_the_same_time(desk: Desk, receiver: Receiver) -> None:
+    hook = await block(desk, receiver)
+    receiver.status = 200
+    desk.may_go_on.set()
+    await asyncio.gather(*(desk.hooks.retry_hook(hook.id) for _ in range(5)), return_exceptions=True)
+    await until(lambda: len(receiver.taken) >= 2)
+    assert receiver.list_notes() == ["one", "two"]
 
 
 async def test_a_hook_that_was_removed_is_told_nothing_more(desk: Desk, receiver: Receiver) -> None:

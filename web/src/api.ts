@@ -22,6 +22,7 @@ import type {
   LoginStarted,
   Message,
   Need,
+  NewWebhook,
   NotesDiff,
   NotesVersion,
   PolicyCheckRequest,
@@ -34,11 +35,17 @@ import type {
   ScheduledMessage,
   SendRequest,
   Sent,
+  StateFile,
+  StateFolder,
   StatsPage,
   StatsUsage,
   Terminal,
   TerminalRequest,
   TranscriptEvent,
+  Updating,
+  Webhook,
+  WebhookRequest,
+  WebhookTest,
 } from "./api_types.ts";
 import type { MessageFilter, MessagePage } from "./messages.ts";
 
@@ -108,6 +115,10 @@ export function createApi(options: ApiOptions = {}) {
     start: (name: string) => post<unknown>(`${agentPath(name)}/start`),
     stop: (name: string) => post<unknown>(`${agentPath(name)}/stop`),
     restart: (name: string) => post<unknown>(`${agentPath(name)}/restart`),
+    /** Once its turn is over. */
+    rebuild: (name: string) => post<unknown>(`${agentPath(name)}/rebuild`),
+    /** Rebuilds all whose row says that they need it. */
+    updateAll: () => post<Updating>("/api/update-all"),
     cancelTurn: (name: string) => post<CancelResult>(`${agentPath(name)}/cancel`),
     pause: (name: string, reason = "") => post<unknown>(`${agentPath(name)}/pause`, { reason }),
     resume: (name: string) => post<unknown>(`${agentPath(name)}/resume`),
@@ -150,6 +161,12 @@ export function createApi(options: ApiOptions = {}) {
       get<TranscriptEvent[]>(`${agentPath(name)}/transcript`, { before, limit }),
     journal: (name: string, query: JournalQuery = {}) =>
       get<Journal>(`/api/journal/${encodeURIComponent(name)}`, { ...query }),
+    /** `path` is below /state, empty for itself; each name as the hive spells it. */
+    stateFolder: (name: string, path: string) => get<StateFolder>(`${agentPath(name)}/state`, { path }),
+    stateFile: (name: string, path: string) => get<StateFile>(`${agentPath(name)}/state/file`, { path }),
+    /** The address of a file as it is, for a link that saves it. */
+    stateDownload: (name: string, path: string) =>
+      `${agentPath(name)}/state/download${renderQuery({ path })}`,
     kept: () => get<KeptState[]>("/api/kept"),
     revive: (name: string) => post<AgentRow>(`${keptPath(name)}/revive`),
     purgeKept: (name: string) => request<unknown>("DELETE", keptPath(name)),
@@ -187,6 +204,15 @@ export function createApi(options: ApiOptions = {}) {
     changeDevice: (id: number, change: DeviceChange) => put<Device>(`/api/devices/${id}`, change),
     removeDevice: (id: number) => remove<unknown>(`/api/devices/${id}`),
     tryDevice: (id: number) => post<unknown>(`/api/devices/${id}/test`),
+    webhooks: () => get<Webhook[]>("/api/webhooks"),
+    /** The secret of its signatures is in this answer alone. */
+    addWebhook: (webhook: WebhookRequest) => post<NewWebhook>("/api/webhooks", webhook),
+    tryWebhook: (id: number) => post<WebhookTest>(`/api/webhooks/${id}/test`),
+    /** Sends what waits, now. */
+    retryWebhook: (id: number) => post<WebhookTest>(`/api/webhooks/${id}/retry`),
+    /** Gives up the event that is in the way, if it still is. */
+    dropWebhookEvent: (id: number, event: number) => post<unknown>(`/api/webhooks/${id}/drop`, { event }),
+    removeWebhook: (id: number) => remove<unknown>(`/api/webhooks/${id}`),
     logout: () => post<unknown>("/api/logout"),
   };
 }

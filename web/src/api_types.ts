@@ -14,6 +14,7 @@ export interface Hive {
   driver: string;
   started_at: string;
   park: Park | null;
+  port_problems: string[];
 }
 
 export type ParkKind = "paused" | "budget" | "login" | "limit" | "failing";
@@ -40,6 +41,8 @@ export interface AgentRow {
   spawned_at: string;
   commit: string;
   config_error: string;
+  needs_update: string;
+  updating: boolean;
   park: Park | null;
   chosen_model: string;
   context_tokens: number;
@@ -53,6 +56,11 @@ export interface AgentRow {
   login: string;
   login_account: string;
   login_expires_at: string | null;
+}
+
+/** Who is built anew; empty: nothing is stale. */
+export interface Updating {
+  agents: string[];
 }
 
 export interface PauseRequest {
@@ -372,6 +380,47 @@ export interface DeviceChange {
   muted: boolean;
 }
 
+export interface WaitingEvent {
+  id: number;
+  name: string;
+  agent: string | null;
+  at: string;
+  count: number;
+}
+
+export interface Webhook {
+  id: number;
+  place: string;
+  events: string[];
+  bodies: boolean;
+  added_at: string;
+  ok_at: string | null;
+  error: string;
+  dead: number;
+  dead_at: string | null;
+  dead_reason: string;
+  waiting: WaitingEvent | null;
+}
+
+export interface WebhookRequest {
+  url: string;
+  events?: string[];
+  bodies?: boolean;
+}
+
+export interface NewWebhook {
+  webhook: Webhook;
+  secret: string;
+}
+
+export interface WebhookTest {
+  fault: string;
+}
+
+export interface WebhookDrop {
+  event: number;
+}
+
 export type QuestionStatus = "open" | "answered" | "cancelled" | "expired";
 
 export type QuestionKind = "question" | "permission" | "notes";
@@ -416,6 +465,30 @@ export interface Journal {
   offset: number;
   next_offset: number;
   more: boolean;
+}
+
+export type StateEntryKind = "file" | "folder" | "link" | "other";
+
+/** A name is spelled so that nothing in it is hidden, and so that it can be asked for. */
+export interface StateEntry {
+  name: string;
+  kind: StateEntryKind;
+  size_bytes: number;
+  changed_at: string | null;
+}
+
+export interface StateFolder {
+  path: string;
+  entries: StateEntry[];
+  more: boolean;
+}
+
+export interface StateFile {
+  path: string;
+  size_bytes: number;
+  text: string;
+  cut: boolean;
+  binary: boolean;
 }
 
 export interface CancelResult {

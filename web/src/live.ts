@@ -93,6 +93,7 @@ function applyEvents(events: ServerEvent[], options: LiveOptions, onResync: () =
     hive: (event: HiveEvent) => store.applyEvent(event),
     state: (row: AgentRow) => store.applyState(row),
     needs: () => store.applyNeeds(),
+    ports: () => store.applyPorts(),
     transcript(event: TranscriptEvent & { agent: string }) {
       if (event.agent === options.agent) transcript.push(event);
     },

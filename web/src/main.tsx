@@ -6,10 +6,12 @@ import "./style/messages.css";
 import "./style/notifications.css";
 import "./style/review.css";
 import "./style/config.css";
+import "./style/files.css";
 import "./style/transcript.css";
 import "./style/agent.css";
 import "./style/terminal.css";
 import "./style/palette.css";
+import "./style/programs.css";
 import { type ComponentChildren, render } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import { Keyboard } from "./components/keyboard.tsx";
@@ -23,6 +25,7 @@ import { AgentPage } from "./pages/agent.tsx";
 import { ApprovalPage, QuestionPage } from "./pages/asked.tsx";
 import { DashboardPage } from "./pages/dashboard.tsx";
 import { LoginPage } from "./pages/login.tsx";
+import { ProgramsPage } from "./pages/programs.tsx";
 import { StatsPage } from "./pages/stats.tsx";
 import { ThreadPage } from "./pages/thread.tsx";
 import { navigate, type Route, route, startRouting } from "./route.ts";
@@ -56,6 +59,7 @@ function renderPage(at: Exclude<Route, { page: "unknown" | "agent" }>) {
   if (at.page === "question") return <QuestionPage key={at.id} id={at.id} />;
   if (at.page === "thread") return <ThreadPage key={at.id} id={at.id} />;
   if (at.page === "stats") return <StatsPage agent={at.agent} />;
+  if (at.page === "programs") return <ProgramsPage />;
   return <DashboardPage />;
 }
 

@@ -18,6 +18,26 @@ test("nothing typed shows everything in its order", () => {
   expect(find("", "b", "a", "c")).toEqual(["b", "a", "c"]);
 });
 
+test("nothing typed keeps the order of long and short words: where one goes comes before what one does", () => {
+  expect(find("", "the hive of all", "b", "a longer one")).toEqual(["the hive of all", "b", "a longer one"]);
+});
+
+test("every page and every part of an agent's page is gone to by its name", () => {
+  const { store } = createTestApp();
+  store.agents.put(createAgent("alice"));
+  const to = (query: string) => {
+    const act = findItems(query, listItems(store, query)).shown[0]?.act;
+    return act?.kind === "go" ? act.to : "";
+  };
+  expect(to("stats")).toBe("/stats/");
+  expect(to("stats alice")).toBe("/stats/alice/");
+  expect(to("programs")).toBe("/programs/");
+  expect(to("hive")).toBe("/");
+  expect(to("alice")).toBe("/agent/alice/");
+  for (const panel of ["notes", "files", "reminders", "config", "journal", "terminal"])
+    expect(to(`${panel} alice`)).toBe(`/agent/alice/#${panel}`);
+});
+
 test("letters are found in their order with others between them, and whole words first", () => {
   expect(find("rsr", "researcher", "stop", "sorter")).toEqual(["researcher"]);
   expect(find("stop al", "stop malta", "stop alice", "start alice")).toEqual(["stop alice", "stop malta"]);

@@ -1,7 +1,7 @@
 import type { AgentRow } from "./api_types.ts";
-import { agentPath, approvalPath, questionPath, threadPath } from "./route.ts";
+import { agentPath, approvalPath, questionPath, statsPath, threadPath } from "./route.ts";
 import { SECTIONS } from "./sections.ts";
-import type { Store } from "./store.ts";
+import { EVERYONE, type Store } from "./store.ts";
 
 /** What choosing an item does. `run` resolves to what the toast says; `confirm` is asked once before. */
 export type PaletteAct =
@@ -39,6 +39,7 @@ export function findItems(
 
 /** 0 when one of the words is not in it. */
 function scoreAll(words: readonly string[], item: PaletteItem): number {
+  if (words.length === 0) return 1;
   const text = item.words.toLowerCase();
   let sum = 1;
   for (const word of words) {
@@ -86,11 +87,13 @@ export function listItems(store: Store, query: string): PaletteItem[] {
       item(`agent-${row.name}`, row.name, "agent page", { kind: "go", to: agentPath(row.name) }),
     ),
     item("home", "the hive", "dashboard", { kind: "go", to: "/" }),
-    item("stats", "stats of the hive", "page", { kind: "go", to: "/stats/" }),
+    item("stats", "stats", "of the hive", { kind: "go", to: statsPath(EVERYONE) }),
+    item("programs", "programs: webhooks and API tokens", "page", { kind: "go", to: "/programs/" }),
     ...SECTIONS.map(({ id, title, key }) =>
       item(`section-${id}`, title, `g ${key}`, { kind: "section", id }),
     ),
     ...listWaiting(store),
+    ...agents.flatMap((row) => listAgentPlaces(row.name)),
     ...agents.flatMap((row) => listAgentActs(store, row)),
     ...listHiveActs(store),
   ];
@@ -128,6 +131,18 @@ function listWaiting(store: Store): PaletteItem[] {
   ];
 }
 
+const AGENT_PANELS = ["notes", "files", "reminders", "config", "journal", "terminal"];
+
+/** What an agent has beside its page; the fragment opens it there. */
+function listAgentPlaces(name: string): PaletteItem[] {
+  const go = (what: string, to: string) =>
+    item(`${what}-of-${name}`, `${what} of ${name}`, "page", { kind: "go", to });
+  return [
+    go("stats", statsPath(name)),
+    ...AGENT_PANELS.map((panel) => go(panel, `${agentPath(name)}#${panel}`)),
+  ];
+}
+
 const DOWN = new Set(["stopped", "failed", "crashed"]);
 const WORKING = new Set(["thinking", "compacting"]);
 
@@ -153,7 +168,7 @@ function listAgentActs({ api }: Store, row: AgentRow): PaletteItem[] {
   if (WORKING.has(row.state))
     items.push(
       run(
-        "cancel the turn of",
+        "cancel turn of",
         `the turn of ${name} is cancelled`,
         () => api.cancelTurn(name),
         `cancel the turn of ${name}?`,

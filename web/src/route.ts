@@ -2,6 +2,7 @@ import { computed, signal } from "@preact/signals";
 
 export type Route =
   | { page: "dashboard" }
+  | { page: "programs" }
   | { page: "agent"; name: string }
   | { page: "stats"; agent: string }
   | { page: "approval" | "question" | "thread"; id: number }
@@ -16,6 +17,7 @@ export function parseRoute(path: string): Route {
   if (agent?.[1]) return { page: "agent", name: agent[1] };
   const stats = /^\/stats(?:\/([a-z][a-z0-9-]{0,62})?)?\/?$/.exec(path);
   if (stats) return { page: "stats", agent: stats[1] ?? WHOLE_HIVE };
+  if (/^\/programs\/?$/.test(path)) return { page: "programs" };
   const [, kind, digits] = /^\/(approvals|questions|threads)\/(\d{1,15})\/?$/.exec(path) ?? [];
   if (digits !== undefined) return { page: NUMBERED[kind as keyof typeof NUMBERED], id: Number(digits) };
   return { page: "unknown" };

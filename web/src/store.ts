@@ -143,6 +143,8 @@ export function createStore(api: Api) {
     applyState: (row: AgentRow) => whenLoaded(() => store.agents.put(row)),
     /** What waits for the operator is another now. */
     applyNeeds: () => whenLoaded(() => refreshers.needs()),
+    /** Another agent than before has no page at its port, or none. */
+    applyPorts: () => whenLoaded(() => refreshers.hive()),
     /** A fact from the feed. Names this page does not know change nothing. */
     applyEvent: (event: HiveEvent) => whenLoaded(() => applyEvent({ ...store, followed }, refreshers, event)),
   };
@@ -196,7 +198,8 @@ function pickSlow(row: AgentRow): Partial<AgentRow> {
   const { commit, config_error, park, chosen_model, login, login_account, login_expires_at } = row;
   const { day_tokens, day_usd, day_unpriced, budget_tokens, budget_usd } = row;
   const spending = { day_tokens, day_usd, day_unpriced, budget_tokens, budget_usd };
-  return { commit, config_error, park, chosen_model, login, login_account, login_expires_at, ...spending };
+  const update = { needs_update: row.needs_update, updating: row.updating, ...spending };
+  return { commit, config_error, park, chosen_model, login, login_account, login_expires_at, ...update };
 }
 
 function applyEvent(tables: Tables, refreshers: Refreshers, event: HiveEvent): void {

@@ -44,3 +44,13 @@ export function renderClock(at: string): string {
     ? time
     : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${time}`;
 }
+
+/** The day and the minute of an instant, whenever it was. */
+export function renderDay(at: string): string {
+  const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return at;
+  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()];
+  const minute = [date.getHours(), date.getMinutes()];
+  const pad = (part: number) => String(part).padStart(2, "0");
+  return `${day.map(pad).join("-")} ${minute.map(pad).join(":")}`;
+}

@@ -1,15 +1,15 @@
-"""Commands about agents: ps, spawn, start, stop, restart, cancel, destroy."""
+"""Commands about agents: ps, spawn, start, stop, restart, rebuild, cancel, destroy."""
 
 from typing import Annotated, Any
 
 import typer
 
-from hyperhive.cli.client import find_hive, parse_row
+from hyperhive.cli.client import Row, find_hive, parse_row
 from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, YesOption, confirm_once, observe_screen, show, show_json
 from hyperhive.cli.rendering import Column, Screen, field, render_age, render_size, render_table
 from hyperhive.cli.turns import render_park
-from hyperhive.core.errors import NotFoundError
+from hyperhive.core.errors import InvalidInputError, NotFoundError
 from hyperhive.core.names import parse_agent_name, parse_known_agent_name
 from hyperhive.core.text import cut_text, render_safe_line
 
@@ -55,9 +55,24 @@ def render_agents(rows: list[dict[str, Any]], screen: Screen) -> str:
     for row, line in zip(rows, lines, strict=True):
         shown.append(line)
         if row.get("config_error"):
-            error = render_safe_line(f"  config: {row['config_error']}")
-            shown.append(screen.bad(error if screen.width is None else cut_text(error, screen.width)))
+            shown.append(screen.bad(_render_below(f"config: {row['config_error']}", screen)))
+        elif row.get("needs_update"):
+            shown.append(screen.dim(_render_below(render_update(row), screen)))
     return "\n".join(shown)
+
+
+def render_update(row: Row) -> str:
+    """Why an agent should be built anew, and whether it is going to be; nothing if neither is so."""
+    reason = field(row, "needs_update")
+    if row.get("updating"):
+        return f"rebuilds after its turn: {reason}" if reason else "rebuilds after its turn"
+    return f"needs update: {reason}" if reason else ""
+
+
+def _render_below(text: str, screen: Screen) -> str:
+    """A line under a row, as wide as the screen at most."""
+    line = render_safe_line(f"  {text}")
+    return line if screen.width is None else cut_text(line, screen.width)
 
 
 def render_kept(rows: list[dict[str, Any]], screen: Screen) -> str:
@@ -108,6 +123,27 @@ def stop(names: Names) -> None:
 def restart(names: Names) -> None:
     """Stop agents and start them again."""
     _act(names, "restart")
+
+
+@commands.command()
+def rebuild(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="The agents.", autocompletion=complete_agents)
+    ] = None,
+    stale: Annotated[bool, typer.Option("--stale", help="All that need an update, by their rows.")] = False,
+) -> None:
+    """Build agents' containers anew, each once its turn is over."""
+    if stale == bool(names):
+        raise InvalidInputError("name agents, or give --stale", "hive rebuild NAME..., or hive rebuild --stale")
+    if names:
+        _act(names, "rebuild")
+        return
+    found: Any = parse_row(find_hive().post("/api/update-all")).get("agents")
+    agents = [parse_known_agent_name(str(name)) for name in found]
+    for agent in agents:
+        show(f"will rebuild {agent} after its turn: `hive ps` shows how it goes")
+    if not agents:
+        show("nothing is stale")
 
 
 @commands.command()

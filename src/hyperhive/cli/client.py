@@ -22,6 +22,7 @@ from hyperhive.system.sockets import connect_unix, peer_pid
 ANSWER_TIMEOUT_S = 90.0
 # Of a stream's line: no event is as long.
 LINE_LIMIT_BYTES = 4 * 1024 * 1024
+PIECE_BYTES = 256 * 1024
 
 Row = dict[str, Any]
 
@@ -94,6 +95,24 @@ class Client:
                     yield line
             except (OSError, http.client.HTTPException) as error:
                 raise UnavailableError("the hive went away", "it is asked again") from error
+
+    def read_pieces(self, path: str, query: Mapping[str, str | int]) -> Generator[bytes]:
+        """The content of an answer as it comes, for what is too large to be held. Nothing is asked before the first.
+
+        Raises UnavailableError if it ends before it is whole.
+        """
+        connection = _UnixConnection(self.roots.hive_socket, self._timeout_s)
+        with contextlib.closing(connection):
+            self._connect(connection)
+            try:
+                connection.request("GET", f"{path}?{urlencode(query)}")
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    parse_answer(answer.status, answer.read())
+                while piece := answer.read(PIECE_BYTES):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise UnavailableError("the hive went away before all of it was here", "ask again") from error
 
     def open_socket(self) -> socket.socket:
         """A connection of the caller's own, for what is no request and answer."""

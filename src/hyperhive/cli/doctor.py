@@ -16,6 +16,7 @@ from hyperhive.cli.client import Client, Row, parse_rows
 from hyperhive.cli.rendering import Column, Screen, line_field, render_size, render_table
 from hyperhive.core.errors import HiveError
 from hyperhive.core.paths import Roots
+from hyperhive.core.text import render_safe_line
 from hyperhive.system.process import ProcessError, run
 
 # The oldest Python this runs on (pyproject.toml, requires-python).
@@ -78,7 +79,7 @@ async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Ch
         check_pages(Path(__file__).parent.parent),
         check_credential(roots, environment),
         check_modes(roots),
-        _check_hive(roots),
+        *_check_hive(roots),
         check_notifiers(roots, environment),
     ]
 
@@ -219,12 +220,21 @@ def check_modes(roots: Roots) -> Check:
     return _ok(name, "closed to others" if roots.data.exists() else f"{roots.data} is not made yet")
 
 
-def _check_hive(roots: Roots) -> Check:
+def _check_hive(roots: Roots) -> list[Check]:
     try:
         answer = Client(roots, timeout_s=5).get_row("/api/hive")
     except HiveError as error:
-        return _warn("hive", error.message, "hive up")
-    return _ok("hive", f"running, version {answer.get('version', '?')}")
+        return [_warn("hive", error.message, "hive up")]
+    return [_ok("hive", f"running, version {answer.get('version', '?')}"), *judge_ports(answer)]
+
+
+def judge_ports(hive: Row) -> list[Check]:
+    """What `/api/hive` says of agents whose page is not at their port; nothing if there is none."""
+    problems = hive.get("port_problems")
+    if not isinstance(problems, list) or not problems:
+        return []
+    told = [render_safe_line(str(problem)) for problem in problems]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return [_warn("agent ports", "; ".join(told), "as it says, or hive up without HIVE_AGENT_PORTS")]
 
 
 def check_notifiers(roots: Roots, environment: Mapping[str, str]) -> Check:

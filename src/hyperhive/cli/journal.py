@@ -1,5 +1,6 @@
 """The command `logs`: what an agent's container wrote, its end, its future, or the lines that something is in."""
 
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -7,16 +8,19 @@ from typing import Annotated
 
 import typer
 
-from hyperhive.cli.client import Client, Row, find_hive
+from hyperhive.cli.client import Client, NoHiveError, Row, find_hive
 from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, show_json
+from hyperhive.core.errors import UnavailableError
 from hyperhive.core.names import parse_known_agent_name
 from hyperhive.core.stats import parse_since
-from hyperhive.core.text import render_safe_text
+from hyperhive.core.text import render_safe_line, render_safe_text
 
 # What the hive waits for before it answers that nothing was written; and the pause if it did not wait.
 WAIT_S = 20
 FOLLOW_INTERVAL_S = 0.5
+# How often a hive that went away is looked for.
+LOOK_INTERVAL_S = 1.0
 LINES_LIMIT = 5000
 
 commands = typer.Typer()
@@ -64,12 +68,13 @@ def _show_pieces(pieces: Iterator[Row], *, as_json: bool) -> int:
 
 
 def _read_on(hive: Client, agent: str, query: Query, *, follow: bool) -> Iterator[Row]:
-    """From an offset on to the end; with `follow` whatever comes then, too."""
+    """From an offset on to the end; with `follow` whatever comes then, too, also of a hive that comes back."""
     offset = int(query["offset"])
     waits: Query = {"wait_s": WAIT_S} if follow else {}
+    ask = _ask_until_answered if follow else Client.get_row
     while True:
         asked_at = time.monotonic()
-        piece = hive.get_row(f"/api/journal/{agent}", query | waits | {"offset": offset})
+        piece = ask(hive, f"/api/journal/{agent}", query | waits | {"offset": offset})
         yield piece
         moved = int(piece.get("next_offset", offset)) != offset
         offset = int(piece.get("next_offset", offset))
@@ -77,6 +82,23 @@ def _read_on(hive: Client, agent: str, query: Query, *, follow: bool) -> Iterato
             return
         if not moved and time.monotonic() - asked_at < FOLLOW_INTERVAL_S:
             time.sleep(FOLLOW_INTERVAL_S)
+
+
+def _ask_until_answered(hive: Client, path: str, query: Query) -> Row:
+    """As `get_row`, of a hive that may go away and come back. What else is wrong is raised."""
+    is_away = False
+    while True:
+        try:
+            answer = hive.get_row(path, query)
+        except (NoHiveError, UnavailableError) as error:
+            if not is_away:
+                print(f"hive: {render_safe_line(error.message)}; looking for it until it is back", file=sys.stderr)
+            is_away = True
+            time.sleep(LOOK_INTERVAL_S)
+            continue
+        if is_away:
+            print("hive: it is back", file=sys.stderr)
+        return answer
 
 
 def _read_end(hive: Client, agent: str, lines: int | None, grep: str, since: datetime | None) -> Iterator[Row]:

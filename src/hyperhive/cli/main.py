@@ -18,6 +18,7 @@ from hyperhive.cli import (
     devices,
     drafts,
     egress,
+    files,
     flow,
     hive,
     journal,
@@ -53,7 +54,7 @@ app = typer.Typer(
 )
 for group in (
     *(hive, agents, login, messages, approvals, configs, policy, stats, drafts, turns, budgets, egress, notes),
-    *(journal, shell, completion),
+    *(journal, files, shell, completion),
     *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks),
 ):
     app.add_typer(group.commands)

@@ -10,6 +10,7 @@ import typer
 from hyperhive.cli.client import Client, Row, find_hive, parse_row
 from hyperhive.cli.completion import complete_agents
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
+from hyperhive.cli.own_hand import check_own_shell
 from hyperhive.cli.prefixes import get_by_prefix
 from hyperhive.cli.raw_tty import observe_size, raw_keyboard, signals_as_bytes
 from hyperhive.cli.rendering import Column, Screen, field, render_age, render_table
@@ -37,6 +38,8 @@ def shell(
     """
     _check_options(attach, read_only=read_only, listing=listing, as_json=as_json)
     agent = parse_known_agent_name(name)
+    if not listing:
+        check_own_shell(f"hive shell {agent}")
     hive = find_hive()
     if listing:
         rows = [row for row in _list_terminals(hive, agent) if not row.get("ended_at")]

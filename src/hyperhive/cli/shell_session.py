@@ -12,6 +12,7 @@ from hyperhive.cli.client import NoHiveError
 from hyperhive.cli.escapes import Act, Escapes
 from hyperhive.cli.raw_tty import Screen, drain, observe_size, write_all
 from hyperhive.cli.terminal_link import Ended, LostError, TerminalLink
+from hyperhive.cli.terminal_queries import split_answers
 from hyperhive.core.errors import UnavailableError
 
 HELP = b"\r\n~.  leave; the shell stays\r\n~?  this\r\n~~  a tilde\r\n"
@@ -89,12 +90,24 @@ class KeyboardSession:
         typed = b""
         with contextlib.suppress(OSError):
             typed = os.read(sys.stdin.fileno(), _READ_BYTES)
+        for piece, is_answer in split_answers(typed):
+            if is_answer:
+                self._answer(link, piece)
+            elif self._pass(link, piece) is Act.DETACH:
+                return Act.DETACH
+        return None if typed else Act.DETACH
+
+    def _answer(self, link: TerminalLink | None, answer: bytes) -> None:
+        if link is not None and not self._read_only:
+            link.answer(answer)
+
+    def _pass(self, link: TerminalLink | None, typed: bytes) -> Act | None:
         passed, acts = self._escapes.feed(typed)
         if Act.HELP in acts:
             self._screen.write(HELP)
         if passed and link is not None:
             link.write(passed)
-        return Act.DETACH if Act.DETACH in acts or not typed else None
+        return Act.DETACH if Act.DETACH in acts else None
 
     def _reconnect(self, error: LostError) -> TerminalLink | None:
         """Attached again, the screen cleared for what is on the terminal; None if the person did not want to wait."""
@@ -159,6 +172,6 @@ def show_output(link: TerminalLink, write: Callable[[bytes], None]) -> Ended | N
     for piece in link.read():
         if isinstance(piece, Ended):
             return piece
-        write(piece)
-        link.acknowledge(len(piece))
+        write(piece.data)
+        link.acknowledge(piece.count)
     return None

@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from websockets.client import ClientProtocol
@@ -18,6 +18,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from hyperhive.cli.client import AnswerError, Client, parse_answer
+from hyperhive.cli.terminal_queries import ReplayFilter
 from hyperhive.core.errors import HiveError, UnavailableError
 
 # Of what one frame may hold, in both directions.
@@ -31,6 +32,14 @@ class LostError(HiveError):
     """The connection ended, the terminal did not. `code` is the WebSocket's, as far as there is one."""
 
     code = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is to be shown; `count` is what is to be acknowledged once it is."""
+
+    data: bytes
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,9 @@ class TerminalLink:
         self._socket = connection
         self._unsent = bytearray()
         self._frames: list[Frame] = []
+        # Of what comes next, so many bytes are what was on the terminal before.
+        self._past_bytes = 0
+        self._filter = ReplayFilter()
         path = f"/api/agents/{quote(agent, safe='')}/terminals/{quote(terminal_id, safe='')}/socket"
         uri = parse_uri(f"ws://localhost{path}?{urlencode({'mode': mode})}")
         self._protocol = ClientProtocol(uri, max_size=FRAME_LIMIT_BYTES)
@@ -83,6 +95,10 @@ class TerminalLink:
                 self._protocol.send_binary(data[start : start + FRAME_LIMIT_BYTES])
         self.flush()
 
+    def answer(self, data: bytes) -> None:
+        """What the terminal answered by itself. The hive takes it of one of those who look, and no more than once."""
+        self._send_text({"kind": "answer", "text": data.decode("ascii")})
+
     def resize(self, columns: int, rows: int) -> None:
         self._send_text({"kind": "resize", "columns": columns, "rows": rows})
 
@@ -101,8 +117,11 @@ class TerminalLink:
                 raise LostError("the connection broke") from error
             del self._unsent[:sent]
 
-    def read(self) -> list[bytes | Ended]:
-        """What has come by now; output is to be acknowledged. Raises LostError when nothing more will come."""
+    def read(self) -> list[Output | Ended]:
+        """What has come by now; output is to be acknowledged. What was there before asks the terminal nothing.
+
+        Raises LostError when nothing more will come.
+        """
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
@@ -111,7 +130,7 @@ class TerminalLink:
             raise LostError("the connection broke") from error
         self._feed(data)
         frames, self._frames = self._frames, []
-        found = [piece for frame in frames if (piece := _parse_frame(frame)) is not None]
+        found = [piece for frame in frames if (piece := self._take(frame)) is not None]
         if not found and self._protocol.close_rcvd is not None:
             raise LostError(self._protocol.close_rcvd.reason or "the hive closed the connection")
         if not found and data == b"":
@@ -130,6 +149,32 @@ class TerminalLink:
         elif data == b"":
             self._protocol.receive_eof()
         self._frames += [event for event in self._protocol.events_received() if isinstance(event, Frame)]
+
+    def _take(self, frame: Frame) -> Output | Ended | None:
+        """Output, or the end; None for what changes nothing here."""
+        if frame.opcode in (Opcode.BINARY, Opcode.CONT):
+            return self._take_output(bytes(frame.data))
+        if frame.opcode is not Opcode.TEXT:
+            return None
+        match _parse_text(frame):
+            case {"kind": "ended", "status": int(status)}:
+                return Ended(status)
+            case {"kind": "ended"}:
+                return Ended(None)
+            case {"kind": "replayed", "count": int(count)}:
+                self._past_bytes = count
+            case _:
+                # Somebody else changed the size: what is drawn here is drawn anew by the program.
+                pass
+        return None
+
+    def _take_output(self, data: bytes) -> Output:
+        past, fresh = data[: self._past_bytes], data[self._past_bytes :]
+        self._past_bytes -= len(past)
+        shown = self._filter.feed(past) if past else b""
+        if not self._past_bytes:
+            shown += self._filter.end()
+        return Output(shown + fresh, len(data))
 
     def _send_text(self, message: dict[str, Any]) -> None:
         if self._protocol.state is State.OPEN:
@@ -168,18 +213,8 @@ def open_link(client: Client, agent: str, terminal_id: str, mode: str) -> Termin
     return TerminalLink(client.open_socket(), agent, terminal_id, mode)
 
 
-def _parse_frame(frame: Frame) -> bytes | Ended | None:
-    """Output, or the end; None for what changes nothing here."""
-    if frame.opcode in (Opcode.BINARY, Opcode.CONT):
-        return bytes(frame.data)
-    if frame.opcode is not Opcode.TEXT:
-        return None
+def _parse_text(frame: Frame) -> Any:
     try:
-        message = json.loads(bytes(frame.data))
+        return json.loads(bytes(frame.data))
     except ValueError as error:
         raise AnswerError("the hive sent a text that is no JSON") from error
-    if not isinstance(message, dict) or cast("dict[str, Any]", message).get("kind") != "ended":
-        # Somebody else changed the size: what is drawn here is drawn anew by the program.
-        return None
-    status = cast("dict[str, Any]", message).get("status")
-    return Ended(status if isinstance(status, int) else None)

@@ -43,6 +43,8 @@ class EventName(StrEnum):
     AGENT_RESUMED = "agent.resumed"
     AGENT_HIBERNATED = "agent.hibernated"
     AGENT_WOKEN = "agent.woken"
+    AGENT_UPDATING = "agent.updating"
+    AGENT_UPDATED = "agent.updated"
     AGENT_LOGGED_IN = "agent.logged_in"
     AGENT_MODEL_CHOSEN = "agent.model_chosen"
     BUDGET_WARNED = "budget.warned"
@@ -62,6 +64,7 @@ class EventName(StrEnum):
     TOKEN_ACTED = "token.acted"  # noqa: S105
     WEBHOOK_ADDED = "webhook.added"
     WEBHOOK_REMOVED = "webhook.removed"
+    WEBHOOK_DROPPED = "webhook.dropped"
 
 
 # What happens thousands of times where other events happen once.

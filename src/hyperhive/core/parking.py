@@ -50,6 +50,14 @@ BACKOFF_LIMIT_S = 1800.0
 SAME_END = timedelta(seconds=60)
 REASON_LIMIT_CHARS = 300
 
+_WORDS = {
+    ParkKind.PAUSED: "paused",
+    ParkKind.BUDGET: "its budget is spent",
+    ParkKind.LOGIN: "login needed",
+    ParkKind.LIMIT: "usage limit",
+    ParkKind.FAILING: "keeps failing",
+}
+
 # What the operator should hear of first: their own wish, then what they can do something about.
 _ORDER = list(ParkKind)
 
@@ -58,6 +66,16 @@ def decide_park(parks: Iterable[Park], at: datetime) -> Park | None:
     """The one of `parks` that tells the operator most, of those that still hold at `at`; None: nothing holds."""
     holding = [park for park in parks if park.until is None or park.until > at]
     return min(holding, key=lambda park: (_ORDER.index(park.kind), park.agent != EVERYONE), default=None)
+
+
+def describe_park(park: Park, at: datetime) -> str:
+    """A park on one line for people, to follow the word *parked*: until when, what for, and what was said of it."""
+    words = ("the whole hive: " if park.agent == EVERYONE else "") + _WORDS[park.kind]
+    told = f"{words} ({park.reason})" if park.reason else words
+    if park.until is None:
+        return told
+    is_today = park.until.astimezone(UTC).date() == at.astimezone(UTC).date()
+    return f"until {park.until.astimezone(UTC):{'%H:%M' if is_today else '%Y-%m-%d %H:%M'}} UTC: {told}"
 
 
 def parse_reset(text: str, at: datetime) -> datetime | None:

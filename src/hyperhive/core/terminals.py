@@ -12,6 +12,8 @@ SCROLLBACK_LIMIT_BYTES = 256 * 1024
 COLUMNS_LIMIT = 1000
 ROWS_LIMIT = 500
 ID_LIMIT_CHARS = 64
+# What a terminal answers by itself: where its cursor is, a colour. Longer ones nobody waits for.
+ANSWER_LIMIT_CHARS = 128
 
 # What a terminal does at the reset that a full `ESC c` is: all that was on it goes.
 RESET = b"\x1bc"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hyperhive import __version__
 from hyperhive.core.errors import ConflictError, HiveError, UnavailableError
 from hyperhive.harness.peer import Answer, ConnectionLostError, Late, Peer
 from hyperhive.wire.agent_link import HELLO, PROTOCOL_VERSION, HelloParams
@@ -131,7 +132,12 @@ class Link:
             await asyncio.gather(reading, return_exceptions=True)
 
     async def _greet(self, peer: Peer) -> None:
-        params = HelloParams(protocol=PROTOCOL_VERSION, generation=self._generation, holding=list(self._holding()))
+        params = HelloParams(
+            protocol=PROTOCOL_VERSION,
+            generation=self._generation,
+            holding=list(self._holding()),
+            version=__version__,
+        )
         async with asyncio.timeout(_HELLO_TIMEOUT_S):
             hello = _parse_hello(await peer.request(HELLO, {**params}))
         log.info("linked as %r", hello.agent)

@@ -42,6 +42,7 @@ def begin_generation(
     """
     cancel_permissions(tx, name)
     mark_woken(tx, name)
+    end_update(tx, name)
     queue_kick(tx, name, start, delivered)
     return int(tx.get("begin_generation", name=name, commit=commit, trying=int(trying))["generation"])
 
@@ -69,9 +70,21 @@ def save_deployed(tx: Transaction, name: str, commit: str) -> None:
     tx.emit(EventName.AGENT_CONFIGURED, name, {"commit": commit})
 
 
-def save_config_error(tx: Transaction, name: str, error: str) -> None:
-    """Remembers why an approved config failed, for the agent's row."""
-    tx.list("set_config_error", name=name, error=error)
+def save_config_error(tx: Transaction, name: str, approval_id: int, failure: str) -> None:
+    """Remembers why an approved config failed, for the agent's row, and which one it was."""
+    tx.list("set_config_error", name=name, error=f"approval {approval_id} failed: {failure}", approval=approval_id)
+
+
+def begin_update(tx: Transaction, name: str) -> None:
+    """Remembers that an agent is to be built anew: it is handed no message until then, so that its turn ends."""
+    if tx.list("set_updating", name=name, updating=1):
+        tx.emit(EventName.AGENT_UPDATING, name, {})
+
+
+def end_update(tx: Transaction, name: str, failure: str = "") -> None:
+    """Forgets that again, as its container is about to start, nobody wants it any more, or it failed."""
+    if tx.list("set_updating", name=name, updating=0):
+        tx.emit(EventName.AGENT_UPDATED, name, {"reason": failure})
 
 
 def get_any_agent(view: View, name: str) -> AgentRecord:

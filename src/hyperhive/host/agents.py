@@ -16,7 +16,8 @@ from hyperhive.core.names import MANAGER, OPERATOR, parse_agent_name, parse_know
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.text import cut_text, render_safe_line
 from hyperhive.core.turns import TurnState, TurnStatus
-from hyperhive.host.agent_records import get_agent, get_any_agent, insert_agent, mark_destroyed
+from hyperhive.host.agent_ports import CheckPort, allow_any_port
+from hyperhive.host.agent_records import end_update, get_agent, get_any_agent, insert_agent, mark_destroyed
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.drafts import is_draft
 from hyperhive.host.journals import Journals
@@ -44,13 +45,20 @@ _ACCOUNT_CHARS = 200
 
 class Agents:
     def __init__(
-        self, store: Store, journals: Journals, roster: Roster, lifecycle: Lifecycle, configs: Configs
+        self,
+        store: Store,
+        journals: Journals,
+        roster: Roster,
+        lifecycle: Lifecycle,
+        configs: Configs,
+        check_port: CheckPort = allow_any_port,
     ) -> None:
         self._store = store
         self._journals = journals
         self._roster = roster
         self._lifecycle = lifecycle
         self._configs = configs
+        self._check_port = check_port
         self._links: LinkServer
         # Only root can give each agent a uid of its own.
         self.first_uid = FIRST_UID if os.geteuid() == 0 else None
@@ -73,6 +81,7 @@ class Agents:
                 raise ConflictError(
                     f"the manager drafts an agent {name!r}", f"approve its proposal, or hive discard {name}"
                 )
+            self._check_port(tx, name)
             insert_agent(tx, name, self.first_uid)
 
         await self._store.write(insert)
@@ -129,6 +138,11 @@ class Agents:
         self._lifecycle.note_connected(record.name)
         self._roster.changed(record.name)
 
+    def note_version(self, agent: str, version: str) -> None:
+        """A harness that says hello tells its version; also one that is refused for it."""
+        self._roster.live(agent).harness_version = version
+        self._roster.changed(agent)
+
     def harness_config(self, name: str) -> HarnessConfig:
         return self._lifecycle.harness_config(name)
 
@@ -159,6 +173,8 @@ class Agents:
         def change(tx: Transaction) -> None:
             get_agent(tx, name)
             tx.list("set_desired", name=name, desired=desired)
+            # A wish that comes later than that for an update counts more.
+            end_update(tx, name)
             if by == OPERATOR and desired is Desired.RUNNING:
                 # An act that says "try again".
                 release_in(tx, name, (ParkKind.FAILING, ParkKind.LOGIN))

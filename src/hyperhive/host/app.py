@@ -105,11 +105,13 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         retention_days=settings.message_retention_days,
         terminal_idle_s=settings.terminal_idle_s,
         webhook_private=settings.webhook_private,
+        agent_ports=settings.agent_ports,
     )
     await parts.prepare()
 
     listener = await _bind_dashboard(settings.port)
     port = listener.getsockname()[1]
+    parts.ports.place(port)
     parts.notifier.serve_links(str(settings.public_url or f"http://127.0.0.1:{port}"))
     shutdown = asyncio.Event()
     tokens = Tokens(parts.store)
@@ -123,6 +125,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
             driver=driver.name,
             started_at=now(),
             park=None,
+            port_problems=[],
         ),
         origin=f"http://127.0.0.1:{port}",
         parking=parts.parking,
@@ -138,6 +141,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         approvals=parts.approvals,
         reviews=Reviews(parts.store, parts.configs),
         agents=parts.agents,
+        ports=parts.ports,
         journals=parts.journals,
         lifecycle=parts.lifecycle,
         config_views=ConfigViews(parts.store, parts.configs, account=credential is None),
@@ -148,8 +152,10 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         notifier=parts.notifier,
         pushes=parts.pushes,
         transcripts=parts.transcripts,
+        state_files=parts.state_files,
         stats=parts.stats,
         terminals=parts.terminals,
+        updates=parts.updates,
         egress=parts.egress.log,
         schedule=parts.schedule,
         sessions=Sessions(parts.store),

@@ -15,7 +15,8 @@ from hyperhive.core.errors import ConflictError, HiveError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.paths import Roots
 from hyperhive.host import folders
-from hyperhive.host.agent_records import get_agent, save_config_error, save_deployed
+from hyperhive.host.agent_ports import CheckPort, allow_any_port
+from hyperhive.host.agent_records import end_update, get_agent, save_config_error, save_deployed
 from hyperhive.host.approval_records import list_open, resolve
 from hyperhive.host.configs.configs import Configs, Version
 from hyperhive.host.configs.meaning import plan_effect, plan_meaning
@@ -45,11 +46,19 @@ _TAGS = {
 
 
 class Applies:
-    def __init__(self, store: Store, roots: Roots, configs: Configs, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        store: Store,
+        roots: Roots,
+        configs: Configs,
+        lifecycle: Lifecycle,
+        check_port: CheckPort = allow_any_port,
+    ) -> None:
         self._store = store
         self._roots = roots
         self._configs = configs
         self._lifecycle = lifecycle
+        self._check_port = check_port
         self._woken = asyncio.Event()
         # Those whose tags could not be made.
         self._untagged: set[int] = set()
@@ -119,6 +128,7 @@ class Applies:
         """What is to run, checked and built. Raises HiveError with the reason why it cannot."""
         name = approval.agent
         record = await self._store.read(lambda view: get_agent(view, name))
+        await self._store.read(lambda view: self._check_port(view, name))
         if approval.kind is not ApprovalKind.SPAWN:
             if not await asyncio.to_thread(self._roots.agent_folder(name).is_dir):
                 raise ConflictError(ORPHANED)
@@ -152,6 +162,7 @@ class Applies:
         def deploy(tx: Transaction) -> tuple[Approval, AgentRecord]:
             tx.list("pin_approval", id=approval.id, commit=version.commit)
             save_deployed(tx, approval.agent, version.commit)
+            end_update(tx, approval.agent)
             done = resolve(tx, approval.id, ApprovalStatus.DEPLOYED, None)
             return done, get_agent(tx, approval.agent)
 
@@ -179,7 +190,8 @@ class Applies:
                 tx.list("insert_draft", name=approval.agent, requested_by=approval.requested_by, at=tx.at_ms)
                 tx.emit(EventName.DRAFT_CREATED, approval.agent, {"requested_by": approval.requested_by})
             else:
-                save_config_error(tx, approval.agent, f"approval {approval.id} failed: {failure}")
+                save_config_error(tx, approval.agent, approval.id, failure)
+                end_update(tx, approval.agent, failure)
                 if approval.kind is ApprovalKind.SPAWN:
                     tx.list("set_failure", name=approval.agent, failure=failure)
             return resolve(tx, approval.id, ApprovalStatus.FAILED, failure)

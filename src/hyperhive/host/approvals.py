@@ -8,6 +8,7 @@ from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
 from hyperhive.core.errors import ConflictError, HiveError, NotFoundError, TooLargeError
 from hyperhive.core.names import OPERATOR, parse_agent_name, parse_known_agent_name
 from hyperhive.core.paths import Roots
+from hyperhive.host.agent_ports import CheckPort, allow_any_port
 from hyperhive.host.agent_records import check_name_is_free, get_agent, insert_agent
 from hyperhive.host.approval_records import (
     check_room,
@@ -33,13 +34,22 @@ class Approvals:
     """`wake` is called when something was approved: it begins to be carried out."""
 
     def __init__(
-        self, store: Store, configs: Configs, roots: Roots, first_uid: int | None, wake: Callable[[], None]
+        self,
+        store: Store,
+        configs: Configs,
+        roots: Roots,
+        first_uid: int | None,
+        wake: Callable[[], None],
+        check_new_port: CheckPort = allow_any_port,
+        check_rebuild_port: CheckPort = allow_any_port,
     ) -> None:
         self._store = store
         self._configs = configs
         self._roots = roots
         self._first_uid = first_uid
         self._wake = wake
+        self._check_new_port = check_new_port
+        self._check_rebuild_port = check_rebuild_port
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -57,6 +67,7 @@ class Approvals:
             check_name_is_free(tx, name)
             if is_draft(tx, name):
                 raise ConflictError(f"there is a draft of {name}", "propose it with request_spawn_commit")
+            self._check_new_port(tx, name)
             return insert_approval(tx, ApprovalKind.SPAWN, name, requested_by, description)
 
         return await self._store.write(insert)
@@ -105,6 +116,7 @@ class Approvals:
 
         def insert(tx: Transaction, commit: str) -> Approval:
             get_agent(tx, agent)
+            self._check_rebuild_port(tx, agent)
             made = insert_approval(
                 tx, ApprovalKind.REVERT, agent, OPERATOR, message, commit=commit, base=base, reverts_to=to
             )
@@ -118,6 +130,30 @@ class Approvals:
                 # The agent was destroyed meanwhile, or too many wait.
                 await repository.drop_incoming(commit)
                 raise
+        self._wake()
+        return approval
+
+    async def retry(self, agent: str) -> Approval | None:
+        """Applies the config again that was approved last for an agent and failed. None: none failed.
+
+        It is the operator's own act: approved at once, and the same commit. Raises NotFoundError for an unknown agent.
+        """
+
+        def insert(tx: Transaction) -> Approval | None:
+            failed_id = get_agent(tx, agent).failed_approval
+            failed = None if failed_id is None else get_approval(tx, failed_id)
+            if failed is None or failed.commit is None:
+                return None
+            waiting = [other for other in list_open(tx, agent) if other.commit == failed.commit]
+            if waiting:
+                # It was proposed again, or is being applied: that decides.
+                raise ConflictError(f"approval {waiting[0].id} is about the same commit", "see `hive pending`")
+            base = get_agent(tx, agent).deployed_commit
+            text = f"Again what failed as approval {failed.id}"
+            made = insert_approval(tx, ApprovalKind.APPLY, agent, OPERATOR, text, commit=failed.commit, base=base)
+            return resolve(tx, made.id, ApprovalStatus.APPROVED, None)
+
+        approval = await self._store.write(insert)
         self._wake()
         return approval
 
@@ -136,12 +172,14 @@ class Approvals:
                 return resolve(tx, approval_id, ApprovalStatus.FAILED, ORPHANED)
             approval = resolve(tx, approval_id, ApprovalStatus.APPROVED, None)
             if approval.kind is ApprovalKind.SPAWN:
+                self._check_new_port(tx, approval.agent)
                 insert_agent(tx, approval.agent, self._first_uid)
                 remove_draft(tx, approval.agent)
                 fail_pending(tx, approval.agent, f"approval {approval_id} was approved instead")
             else:
                 # What the operator has seen it compared with.
                 deployed = get_agent(tx, approval.agent).deployed_commit
+                self._check_rebuild_port(tx, approval.agent)
                 tx.list("set_approval_base", id=approval_id, base=deployed)
             return approval
 

@@ -37,7 +37,13 @@ from hyperhive.host.waiting import Waiter, Waiting
 from hyperhive.system.clock import now, to_millis
 
 _WAKING = frozenset(
-    {EventName.MESSAGE_SENT, EventName.MESSAGE_REQUEUED, EventName.AGENT_RESUMED, EventName.AGENT_WOKEN}
+    {
+        EventName.MESSAGE_SENT,
+        EventName.MESSAGE_REQUEUED,
+        EventName.AGENT_RESUMED,
+        EventName.AGENT_WOKEN,
+        EventName.AGENT_UPDATED,
+    }
 )
 # A wake is only a hint: for whoever waits the store is asked again after this long all the same.
 RECHECK_S = 60.0

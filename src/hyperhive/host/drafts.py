@@ -15,6 +15,7 @@ from hyperhive.core.events import EventName
 from hyperhive.core.names import MANAGER, parse_agent_name
 from hyperhive.core.paths import Roots
 from hyperhive.host import folders
+from hyperhive.host.agent_ports import CheckPort, allow_any_port
 from hyperhive.host.agent_records import check_name_is_free
 from hyperhive.host.approval_records import fail_pending, list_open
 from hyperhive.host.configs.configs import Configs
@@ -33,10 +34,11 @@ _DISCARDED = "the draft was discarded"
 
 
 class Drafts:
-    def __init__(self, store: Store, roots: Roots, configs: Configs) -> None:
+    def __init__(self, store: Store, roots: Roots, configs: Configs, check_port: CheckPort = allow_any_port) -> None:
         self._store = store
         self._roots = roots
         self._configs = configs
+        self._check_port = check_port
         # One at a time: what a discard removes must not be made anew meanwhile.
         self._lock = asyncio.Lock()
 
@@ -52,6 +54,7 @@ class Drafts:
             if tx.find("get_draft", name=name) is not None:
                 return
             _check_free(tx, name)
+            self._check_port(tx, name)
             if tx.get("count_drafts")["drafts"] >= DRAFTS_LIMIT:
                 raise TooLargeError(f"there are {DRAFTS_LIMIT} drafts already", "propose them, or have some discarded")
             insert_draft(tx, name, requested_by)

@@ -5,7 +5,7 @@ import functools
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hyperhive.core.events import TRAFFIC, Event
@@ -14,20 +14,35 @@ from hyperhive.host.present import show_event
 # What a listener may be behind before it has to fetch anew: a few seconds of a busy hive, unless it writes long texts.
 BACKLOG_LIMIT = 1000
 BACKLOG_LIMIT_BYTES = 1024 * 1024
+# Those who listen at one time have seen the same; a few more are those that have just come.
+_FORMS = 4
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something to tell a listener. `kind` is hive, transcript, state or resync; `data` is ready for the wire."""
+    """Something to tell a listener, `data` ready for the wire. `kind`: hive, transcript, state, needs, ports, resync."""
 
     kind: str
     data: dict[str, Any]
     event_id: int | None = None
+    _forms: dict[tuple[int, int], bytes] = field(
+        default_factory=dict[tuple[int, int], bytes], init=False, compare=False, repr=False
+    )
 
     @functools.cached_property
     def text(self) -> str:
         """`data` as it is written, made once for all listeners. ASCII: no line end of an agent's ends a line."""
         return json.dumps(self.data, separators=(",", ":"))
+
+    def render(self, event_id: int, seq: int) -> bytes:
+        """As it is written to a listener that has seen that much with it: made once for all that have."""
+        form = self._forms.get((event_id, seq))
+        if form is None:
+            if len(self._forms) >= _FORMS:
+                self._forms.clear()
+            form = f"id: {event_id}:{seq}\nevent: {self.kind}\ndata: {self.text}\n\n".encode()
+            self._forms[event_id, seq] = form
+        return form
 
 
 class Subscription:

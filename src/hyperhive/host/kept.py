@@ -10,6 +10,7 @@ from hyperhive.core.events import EventName
 from hyperhive.core.names import parse_known_agent_name
 from hyperhive.core.paths import Roots
 from hyperhive.host import folders
+from hyperhive.host.agent_ports import CheckPort, allow_any_port
 from hyperhive.host.agent_records import get_any_agent
 from hyperhive.host.approval_records import fail_pending, list_open
 from hyperhive.host.configs.configs import Configs
@@ -43,6 +44,7 @@ class Kept:
         roster: Roster,
         converge_soon: Callable[[str], None],
         purges: Sequence[Callable[[str], Awaitable[object]]] = (),
+        check_port: CheckPort = allow_any_port,
     ) -> None:
         self._store = store
         self._roots = roots
@@ -50,6 +52,7 @@ class Kept:
         self._roster = roster
         self._converge_soon = converge_soon
         self._purges = purges
+        self._check_port = check_port
         # A revival must not meet a purge that has removed half of it.
         self._lock = asyncio.Lock()
 
@@ -69,6 +72,7 @@ class Kept:
             _check_destroyed(tx, name, "it is there already")
             if is_draft(tx, name):
                 raise ConflictError(f"there is a draft {name!r}", "discard it first")
+            self._check_port(tx, name)
             tx.list("revive_agent", name=name)
             tx.emit(EventName.AGENT_REVIVED, name, {})
             notify_manager(tx, "revived", agent=name)

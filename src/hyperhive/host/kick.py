@@ -28,6 +28,7 @@ class Why(StrEnum):
     STARTED = "started"
     CONFIGURED = "configured"
     FELL_BACK = "fell_back"
+    UPDATED = "updated"
     BOOTED = "booted"
 
 
@@ -37,6 +38,7 @@ _WORDS = {
     Why.STARTED: "{detail} started your container again after it had been stopped",
     Why.CONFIGURED: "your config was changed, and your container restarted with the new one",
     Why.FELL_BACK: "a new config of yours could not be started: your container was restarted with the one before",
+    Why.UPDATED: "your container was built anew by the operator's wish, with the newest of the hive and your config",
     Why.BOOTED: "{detail}, and your container was started again",
 }
 

@@ -20,7 +20,7 @@ from hyperhive.core.paths import Roots
 from hyperhive.host.agent_records import get_agent
 from hyperhive.host.approval_records import list_open
 from hyperhive.host.background import Background
-from hyperhive.host.configs.configs import Configs, Version, render_harness_config
+from hyperhive.host.configs.configs import Configs, Version, render_config_failure, render_harness_config
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.containers import Containers, Pace, render_error
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, ExitCause, Observation
@@ -126,6 +126,21 @@ class Lifecycle:
             if not record.hibernated:
                 await self._stop(record)
             await self._bring(name, Start(Why.RESTARTED, _ASKERS.get(by, by)), needed=True)
+
+    async def update(self, name: str) -> None:
+        """Starts the container of an agent that is to be built anew, with what is deployed and installed now.
+
+        What it needs is built before anything is stopped. Raises HiveError if that cannot be: it runs on as it is.
+        """
+        async with self._locks[name]:
+            record = await self._get(name)
+            if not record.updating or self._halting.is_set():
+                # Another start, or a stop, came first.
+                return
+            await self._configs.build(await self._configs.get_deployed(name))
+            if (await self.observe(name)).state is ContainerState.RUNNING:
+                await self._stop(record)
+            await self._bring(name, Start(Why.UPDATED))
 
     def restart_soon(self, name: str, by: str) -> None:
         self._background.soon(self.restart(name, by))
@@ -283,7 +298,7 @@ class Lifecycle:
             version = await self._configs.get_deployed(name)
         except HiveError as error:
             # Never with defaults instead.
-            failure = f"its config: {render_error(error)}"
+            failure = render_config_failure(error)
             if isinstance(error, InvalidInputError | NotFoundError):
                 await self._retries.note_failed(name, failure)
             else:
@@ -310,7 +325,7 @@ class Lifecycle:
             await self._configs.get_deployed(record.name)
         except (InvalidInputError, NotFoundError) as error:
             await self._stop(record)
-            await self._retries.note_failed(record.name, f"its config: {render_error(error)}")
+            await self._retries.note_failed(record.name, render_config_failure(error))
 
     async def _try(self, record: AgentRecord, version: Version) -> str:
         live = self._roster.live(record.name)

@@ -173,6 +173,12 @@ def _agent_metrics(rows: Sequence[AgentRow]) -> list[Metric]:
             "hive_agent_parked", "1 while it runs no turns.", label, {(r.name,): int(r.park is not None) for r in rows}
         ),
         _gauge(
+            "hive_agent_needs_update",
+            "1 while what runs is not what is deployed and installed.",
+            label,
+            {(r.name,): int(bool(r.needs_update)) for r in rows},
+        ),
+        _gauge(
             "hive_agent_context_tokens", "Of the last inference.", label, {(r.name,): r.context_tokens for r in rows}
         ),
         _gauge(

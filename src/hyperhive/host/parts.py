@@ -9,6 +9,7 @@ from hyperhive.core.egress import EgressPolicy
 from hyperhive.core.paths import Roots
 from hyperhive.core.policy import Policy
 from hyperhive.core.questions import QuestionKind
+from hyperhive.host.agent_ports import AgentPorts
 from hyperhive.host.agent_questions import AgentQuestions
 from hyperhive.host.agents import Agents
 from hyperhive.host.applies import Applies
@@ -53,12 +54,14 @@ from hyperhive.host.retention import Retention
 from hyperhive.host.roster import Roster
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.settings import Credential
+from hyperhive.host.state_files import StateFiles
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
 from hyperhive.host.terminals import Terminals
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.troubles import Troubles
 from hyperhive.host.turn_acts import TurnActs
+from hyperhive.host.updates import Updates
 from hyperhive.host.watch import Watch
 from hyperhive.host.webhook_post import HookPoster
 from hyperhive.host.webhooks import Webhooks
@@ -83,6 +86,7 @@ class Parts:
     lifecycle: Lifecycle
     watch: Watch
     agents: Agents
+    ports: AgentPorts
     journals: Journals
     applies: Applies
     approvals: Approvals
@@ -100,12 +104,14 @@ class Parts:
     notifier: Notifier
     pushes: Pushes
     transcripts: Transcripts
+    state_files: StateFiles
     stats: Stats
     links: LinkServer
     egress: Egress
     schedule: Schedule
     clock_jumps: ClockJumps
     terminals: Terminals
+    updates: Updates
     metrics: Metrics
     webhooks: Webhooks
 
@@ -153,6 +159,8 @@ class Parts:
             self.needs.watch_forever,
             self.notifier.run_forever,
             self.terminals.run_forever,
+            self.updates.run_forever,
+            *([self.ports.run_forever] if self.ports.enabled else []),
         ]
 
 
@@ -171,6 +179,7 @@ def build_parts(
     retention_days: int = 30,
     terminal_idle_s: float = 3600.0,
     webhook_private: bool = False,
+    agent_ports: bool = False,
 ) -> Parts:
     """Opens the databases and builds all parts; `stack` closes them.
 
@@ -203,13 +212,16 @@ def build_parts(
     lifecycle = Lifecycle(store, driver, roots, roster, harness, configs, parking, background)
     watch = Watch(store, roster, configs, harness, lifecycle, background)
     journals = Journals(store, driver, roots)
-    agents = Agents(store, journals, roster, lifecycle, configs)
+    ports = AgentPorts(store, feed, enabled=agent_ports)
+    stack.push_async_callback(ports.close)
+    agents = Agents(store, journals, roster, lifecycle, configs, ports.check_new)
     terminals = Terminals(store, background, lifecycle.wake, terminal_idle_s)
     watch.spare(terminals.is_needed)
     stack.push_async_callback(terminals.save)
-    applies = Applies(store, roots, configs, lifecycle)
-    approvals = Approvals(store, configs, roots, agents.first_uid, applies.wake)
-    drafts = Drafts(store, roots, configs)
+    applies = Applies(store, roots, configs, lifecycle, ports.check_rebuild)
+    approvals = Approvals(store, configs, roots, agents.first_uid, applies.wake, ports.check_new, ports.check_rebuild)
+    updates = Updates(store, roster, lifecycle, approvals, background, ports.check_rebuild)
+    drafts = Drafts(store, roots, configs, ports.check_new)
     protection = Protection(store, background, rates or plan_rates(0, 0))
     needs.include(lambda: [view_runaway(*runaway) for runaway in protection.list_runaways()])
     broker = Broker(store, configs.get_policy, lambda name: _find_policy(configs, name), protection.check)
@@ -241,8 +253,10 @@ def build_parts(
         permissions.on_event,
         needs.on_event,
         terminals.on_event,
+        updates.on_event,
         metrics.on_event,
         webhooks.on_event,
+        ports.on_event,
     ):
         feed.listen(listener, traffic=False)
 
@@ -264,7 +278,7 @@ def build_parts(
     )
     egress = _build_egress(configs, credential, egress_places or {}, EgressLog(telemetry))
     purges = (transcripts.purge, egress.log.purge)
-    kept = Kept(store, roots, configs, roster, lifecycle.converge_soon, purges)
+    kept = Kept(store, roots, configs, roster, lifecycle.converge_soon, purges, ports.check_new)
     links = LinkServer(roots, methods.serve, refusals.watch(gateway.application), egress.open, terminals.accept)
     stack.push_async_callback(links.close_all)
     agents.attach(links)
@@ -291,6 +305,7 @@ def build_parts(
         lifecycle=lifecycle,
         watch=watch,
         agents=agents,
+        ports=ports,
         journals=journals,
         applies=applies,
         approvals=approvals,
@@ -308,12 +323,14 @@ def build_parts(
         notifier=notifier,
         pushes=pushes,
         transcripts=transcripts,
+        state_files=StateFiles(store, roots),
         stats=stats,
         links=links,
         egress=egress,
         schedule=schedule,
         clock_jumps=ClockJumps(store),
         terminals=terminals,
+        updates=updates,
         metrics=metrics,
         webhooks=webhooks,
     )

@@ -1,4 +1,4 @@
-"""How long messages are kept: what is settled goes after some days, what is not never does.
+"""How long messages are kept: what is settled goes after some days, what is not never does. So with terminals.
 
 Little by little: each transaction is a short one, and the writer is left alone for longer than it took. SQLite uses
 the room again for what comes; the file itself does not get smaller. Ids are not used again.
@@ -30,7 +30,7 @@ REST_FACTOR = 4
 
 class Retention:
     def __init__(self, store: Store, index: MessageIndex, days: int, clock: Callable[[], datetime] = now) -> None:
-        """`days` after they were settled messages go; 0: never."""
+        """`days` after they were settled messages go, and records of terminals after these ended; 0: never."""
         self._store = store
         self._index = index
         self._days = days
@@ -44,7 +44,21 @@ class Retention:
             count = await self.delete_old()
             if count:
                 log.info("messages.deleted", count=count)
+            ended = await self.delete_old_terminals()
+            if ended:
+                log.info("terminals.deleted", count=ended)
             await asyncio.sleep(EVERY_S)
+
+    async def delete_old_terminals(self) -> int:
+        """Deletes the records of those that ended long ago; returns how many. The events of the audit log stay."""
+        cutoff = to_millis(self._clock() - timedelta(days=self._days))
+        count = 0
+        while True:
+            gone = await self._store.write(lambda tx: tx.list("delete_terminals", cutoff=cutoff, limit=SCAN_LIMIT))
+            count += len(gone)
+            if len(gone) < SCAN_LIMIT:
+                return count
+            await asyncio.sleep(REST_S)
 
     async def delete_old(self) -> int:
         """Deletes all whose time is over; returns how many. Raises StorageError: the rest goes the next time."""

@@ -10,9 +10,11 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
+from hyperhive import __version__
 from hyperhive.core.events import TRAFFIC, Event
 from hyperhive.core.names import MANAGER
-from hyperhive.core.parking import EVERYONE
+from hyperhive.core.parking import EVERYONE, Park, describe_park
+from hyperhive.core.text import render_safe_line
 from hyperhive.core.turns import TurnState, TurnStatus
 from hyperhive.host.budgets import Spending
 from hyperhive.host.drivers.protocol import ContainerState, Observation
@@ -57,6 +59,10 @@ class Live:
     context_tokens: int = 0
     context_limit: int = 0
     session_usd: float | None = None
+    # what the harness says at hello, None while none has; it is an agent's word
+    harness_version: str | None = None
+    # why it could not be built anew when that was wished
+    update_failure: str = ""
     # whether a claude is open in it
     warm: bool = False
     login: str = "unknown"
@@ -71,12 +77,17 @@ class Live:
     def lose(self) -> None:
         """Forgets what only a connected harness can tell."""
         self.turn = None
+        self.harness_version = None
         self.warm = False
         self.login, self.login_account, self.login_expires_at = "unknown", "", None
 
 
-def decide_state(record: AgentRecord, live: Live) -> tuple[str, str]:
-    """The one word and the reason that tell the operator how an agent is."""
+# What a harness is in while a park holds: the daemon knows better than it why.
+_PARKED = frozenset({TurnState.PARKED, TurnState.NEEDS_LOGIN})
+
+
+def decide_state(record: AgentRecord, live: Live, park: Park | None = None) -> tuple[str, str]:
+    """The one word and the short reason that tell the operator how an agent is. `park` is what holds for it now."""
     if live.phase is not Phase.NONE:
         return live.phase.value, ""
     state = live.observation.state
@@ -85,16 +96,36 @@ def decide_state(record: AgentRecord, live: Live) -> tuple[str, str]:
     if state is ContainerState.RUNNING:
         if live.turn is None:
             return "unknown", "the container runs, but its harness is not connected"
+        if park is not None and live.turn.state in _PARKED:
+            return live.turn.state.value, describe_park(park, now())
         return live.turn.state.value, live.turn.reason
     if record.failure:
-        return "failed", record.failure
+        return "failed", f"not running: {record.failure}"
     if record.desired is Desired.STOPPED:
         return "stopped", ""
     if record.hibernated:
         return "hibernated", ""
     if state is ContainerState.EXITED:
-        return "crashed", live.observation.reason
-    return "stopped", "it should be running"
+        return "crashed", f"not running: {live.observation.reason or 'it ended unasked'}"
+    return "stopped", "not running yet: it is about to be started"
+
+
+def find_stale(record: AgentRecord, live: Live) -> str:
+    """Why what runs of an agent is not what is deployed and installed, in a few words; empty if it is, or nothing runs.
+
+    What does not run takes the newest at its next start.
+    """
+    if record.config_error:
+        return "the config that was approved last is not in force"
+    if live.update_failure:
+        return f"it could not be built anew: {live.update_failure}"
+    if live.phase is not Phase.NONE or record.trying or live.observation.state is not ContainerState.RUNNING:
+        return ""
+    if live.harness_version not in {None, __version__}:
+        theirs = f"hyperhive {render_safe_line(live.harness_version)}" if live.harness_version else "an older hyperhive"
+        return f"its harness is of {theirs}, the hive of {__version__}"
+    # A change that counts from the next turn is in force though the container shows the files it was started with.
+    return ""
 
 
 class Roster:
@@ -167,7 +198,8 @@ class Roster:
     def _render(self, record: AgentRecord, waiting: int) -> AgentRow:
         live = self.live(record.name)
         spending = self._describe_spending(record.name)
-        state, reason = decide_state(record, live)
+        park = self._parking.find(record.name)
+        state, reason = decide_state(record, live, park)
         if self._shown.get(record.name) != state:
             self._shown[record.name] = state
             live.since = live.turn.since if live.turn is not None and state == live.turn.state else now()
@@ -185,7 +217,9 @@ class Roster:
             spawned_at=record.spawned_at,
             commit=record.deployed_commit or "",
             config_error=record.config_error,
-            park=show_found_park(self._parking.find(record.name)),
+            needs_update=find_stale(record, live),
+            updating=record.updating,
+            park=show_found_park(park),
             chosen_model=live.chosen_model,
             context_tokens=live.context_tokens,
             context_limit=live.context_limit,

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
 
     data: Path | None = Field(default=None, description="The data folder.")
     port: int = Field(default=7000, ge=0, le=65535, description="The dashboard's port on 127.0.0.1; 0: any free one.")
+    agent_ports: bool = Field(
+        default=False, description="Each agent's page also at the port of its name, of which no two may be the same."
+    )
     driver: str = Field(default="bubblewrap", description="What starts containers.")
     upstream: AnyHttpUrl | None = Field(
         default=None, description=f"The Messages API, or one compatible with it; {DEFAULT_UPSTREAM} if not named."
@@ -78,7 +81,7 @@ class Settings(BaseSettings):
         default=False, description="Webhooks to private addresses and any port, and by http on this machine, too."
     )
     message_retention_days: int = Field(
-        default=30, ge=0, le=36500, description="How many days messages are kept after they were settled; 0: for ever."
+        default=30, ge=0, le=36500, description="How many days messages and ended terminals are kept; 0: for ever."
     )
     notify: Path | None = Field(default=None, description="A file of mode 0600 with apprise URLs, one a line.")
     notify_dwell_s: float = Field(

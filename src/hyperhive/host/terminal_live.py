@@ -47,6 +47,7 @@ class LiveTerminal:
         self._scrollback = Scrollback()
         self._stream: TerminalStream | None = None
         self._attachments: list[Attachment] = []
+        self._typed_last: Attachment | None = None
         # Typed before there was a connection.
         self._pending = bytearray()
         self._replay_left = 0
@@ -131,7 +132,15 @@ class LiveTerminal:
         """What was on it last, and what of that the harness is about to tell."""
         attachment.show_again(reset + self._scrollback.read(), self._replay_left)
 
-    def write(self, data: bytes) -> None:
+    def answers(self, attachment: "Attachment") -> bool:
+        """Whether `attachment` is whose terminal answers what programs ask: who typed last, else who came first.
+
+        Each of several would answer, and all answers but one would be read as typed.
+        """
+        writers = [one for one in self._attachments if one.writes]
+        return attachment is (self._typed_last if self._typed_last in writers else next(iter(writers), None))
+
+    def write(self, data: bytes, attachment: "Attachment") -> None:
         """Raises TooManyError if what was typed before was not taken yet."""
         unsent = len(self._pending) if self._stream is None else self._stream.count_unsent()
         if unsent + len(data) > INPUT_LIMIT_BYTES:
@@ -140,6 +149,7 @@ class LiveTerminal:
             self._pending += data
         else:
             self._stream.write(data)
+        self._typed_last = attachment
         self.used_at_s = self._loop.time()
         self._count(bytes_in=len(data))
 
@@ -158,6 +168,8 @@ class LiveTerminal:
     def forget(self, attachment: "Attachment") -> None:
         if attachment in self._attachments:
             self._attachments.remove(attachment)
+            if self._typed_last is attachment:
+                self._typed_last = None
             self.used_at_s = self._loop.time()
             self.hold()
 
@@ -205,6 +217,11 @@ class Attachment:
         self._silence: asyncio.TimerHandle | None = None
 
     @property
+    def answers(self) -> bool:
+        """Whether what this viewer's terminal answers by itself is to be written; what others answer is not."""
+        return self._terminal.answers(self)
+
+    @property
     def is_behind(self) -> bool:
         return self._unacknowledged > UNACKNOWLEDGED_LIMIT_BYTES
 
@@ -212,7 +229,7 @@ class Attachment:
         """What was typed. Raises RefusedError when attached for reading, ConflictError when not attached any more,
         TooManyError if the program takes nothing."""
         self._check_writes()
-        self._terminal.write(data)
+        self._terminal.write(data, self)
 
     def resize(self, columns: int, rows: int) -> None:
         """The same size for all who look at it. Raises RefusedError, ConflictError, InvalidInputError."""

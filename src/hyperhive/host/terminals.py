@@ -76,7 +76,8 @@ class Terminals:
         self._find_connection = find_connection
 
     async def load(self) -> None:
-        """At the daemon's start: those that were open wait for their harness."""
+        """At the daemon's start: those that were open wait for their harness, unless their agent is gone."""
+        await self._store.write(_end_orphans)
         for row in await self._store.read(lambda view: view.list("list_open_terminals")):
             live = self._make_live(to_terminal(row), row["generation"])
             self._live[live.record.id] = live
@@ -304,6 +305,11 @@ class Terminals:
                 told = size
         finally:
             self._resizing.discard(live.record.id)
+
+
+def _end_orphans(tx: Transaction) -> None:
+    for row in tx.list("list_orphaned_terminals"):
+        _end_in(tx, to_terminal(row), Ending.STOPPED, None)
 
 
 def _end_in(tx: Transaction, record: Terminal, ending: Ending, status: int | None) -> None:

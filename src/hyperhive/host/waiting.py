@@ -19,6 +19,7 @@ _UNSETTLING = frozenset(
         EventName.MESSAGE_REQUEUED,
         EventName.AGENT_PARKED,
         EventName.AGENT_HIBERNATED,
+        EventName.AGENT_UPDATING,
         EventName.AGENT_DESTROYED,
     }
 )

@@ -10,14 +10,14 @@ import json
 import random
 import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
-from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, TooManyError
+from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, NotFoundError, TooManyError
 from hyperhive.core.events import TRAFFIC, Event, EventName
 from hyperhive.host.store.store import Store, Transaction, View
 from hyperhive.host.webhook_post import Delivery, HookPoster, parse_hook_url
@@ -32,6 +32,8 @@ GIVE_UP_AFTER = timedelta(hours=24)
 # Of each hook, the newest.
 DEAD_LIMIT = 1000
 BATCH_LIMIT = 100
+# Nobody counts further what waits.
+WAITING_LIMIT = 1000
 SECRET_PREFIX = "hivehook_"  # noqa: S105 - a prefix, not a secret
 # Those that stand in the table. What happens to a single message is told live and nowhere else.
 _MESSAGE_STATES = {EventName.MESSAGE_REQUEUED, EventName.MESSAGE_DEAD, EventName.MESSAGE_EXPIRED}
@@ -39,8 +41,22 @@ TOLD = frozenset(EventName) - TRAFFIC - _MESSAGE_STATES
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The event that is to be taken next, and how many wait with it, of the next WAITING_LIMIT of all."""
+
+    id: int
+    name: str
+    agent: str | None
+    at: datetime
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
-    """`error` says why the last attempt failed, empty if it did not; `dead` counts what was given up."""
+    """`error` says why the last attempt failed, empty if it did not; `dead` counts what was given up.
+
+    `waiting` is known of what `list_hooks` gives, and None when nothing waits.
+    """
 
     id: int
     url: str
@@ -50,10 +66,26 @@ class Webhook:
     ok_at: datetime | None
     error: str
     dead: int
+    dead_at: datetime | None
+    dead_reason: str
+    waiting: Waiting | None = None
 
     def wants(self, name: str) -> bool:
         noun = name.partition(".")[0]
         return not self.events or name in self.events or f"{noun}.*" in self.events
+
+
+@dataclass(slots=True)
+class _Work:
+    """What sends the events of one hook. One at a time sends or drops: who has the lock."""
+
+    hook: Webhook
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    again: asyncio.Event = field(default_factory=asyncio.Event)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # The newest event that is done with, whoever did it.
+    settled: int = 0
+    task: asyncio.Task[None] | None = None
 
 
 class Webhooks:
@@ -74,9 +106,7 @@ class Webhooks:
         self._private = private
         self._pause = pause
         self._clock = clock
-        self._hooks: dict[int, Webhook] = {}
-        self._news: dict[int, asyncio.Event] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._works: dict[int, _Work] = {}
 
     async def load(self) -> None:
         """Goes on where the last daemon ended."""
@@ -84,7 +114,7 @@ class Webhooks:
             self._begin(hook)
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [work.task for work in self._works.values() if work.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -93,17 +123,17 @@ class Webhooks:
     def on_event(self, event: Event) -> None:
         """Told each fact after its commit."""
         if event.id is not None:
-            for hook in self._hooks.values():
-                if hook.wants(event.name):
-                    self._news[hook.id].set()
+            for work in self._works.values():
+                if work.hook.wants(event.name):
+                    work.news.set()
 
     # -- the operator's --------------------------------------------------------------------------------------
 
     async def list_hooks(self) -> list[Webhook]:
-        """All, with what became of the last attempt."""
+        """All, with what became of the last attempt, and what waits."""
 
         def look(view: View) -> list[Webhook]:
-            return [_to_webhook(row) for row in view.list("list_webhooks")]
+            return [_look_whole(view, row) for row in view.list("list_webhooks")]
 
         return await self._store.read(look)
 
@@ -135,53 +165,108 @@ class Webhooks:
 
         def delete(tx: Transaction) -> None:
             if tx.find("delete_webhook", id=hook_id) is None:
-                raise NotFoundError(f"there is no webhook {hook_id}", "`hive webhook list` shows all")
+                raise _no_hook(hook_id)
             tx.list("delete_webhook_dead", id=hook_id)
             tx.emit(EventName.WEBHOOK_REMOVED, None, {"id": hook_id})
 
         await self._store.write(delete)
-        self._hooks.pop(hook_id, None)
-        if (task := self._tasks.pop(hook_id, None)) is not None:
-            task.cancel()
+        if (work := self._works.pop(hook_id, None)) is not None and work.task is not None:
+            work.task.cancel()
 
     async def test_hook(self, hook_id: int) -> str:
         """Sends something that is no event, once. Why it was not taken; empty if it was. Raises NotFoundError."""
-        row = await self._store.read(lambda view: _find_hook(view, hook_id))
-        if row is None:
-            raise NotFoundError(f"there is no webhook {hook_id}", "`hive webhook list` shows all")
+        row = await self._store.read(lambda view: _get_hook(view, hook_id))
         at = self._clock()
         content = {"id": 0, "at": at.isoformat(), "name": "webhook.test", "agent": None}
         return await self._poster.post(
             row["url"], row["secret"], Delivery(0, "webhook.test", content), int(at.timestamp())
         )
 
+    async def retry_hook(self, hook_id: int) -> str:
+        """Sends the event that is to be taken next, now. Why it was not taken; empty if it was.
+
+        Raises NotFoundError, and ConflictError when nothing waits.
+        """
+        work = self._get_work(hook_id)
+        async with work.lock:
+            row, event = await self._store.read(lambda view: _get_waiting(view, work.hook))
+            fault = await self._send(work, row, event)
+        if not fault:
+            work.again.set()
+        return fault
+
+    async def drop_event(self, hook_id: int, event_id: int) -> None:
+        """Gives up the event that is to be taken next: it goes to the dead list, and what waits for it is sent.
+
+        Raises NotFoundError, and ConflictError when another one is next by now.
+        """
+        work = self._get_work(hook_id)
+
+        def give_up(tx: Transaction) -> None:
+            row, event = _get_waiting(tx, work.hook)
+            if event["id"] != event_id:
+                raise ConflictError(f"event {event_id} does not wait any more", "look at what waits now")
+            reason = f"dropped by the operator: {row['error'] or 'it was not tried yet'}"
+            tx.list("give_up_webhook_event", id=hook_id, event=event_id, at=tx.at_ms, reason=reason)
+            tx.list("skip_webhook_to", id=hook_id, cursor=event_id)
+            tx.list("trim_webhook_dead", id=hook_id, keep=DEAD_LIMIT)
+            tx.emit(EventName.WEBHOOK_DROPPED, None, {"id": hook_id, "event": event_id})
+
+        async with work.lock:
+            await self._store.write(give_up)
+            work.settled = max(work.settled, event_id)
+        work.again.set()
+
+    def _get_work(self, hook_id: int) -> _Work:
+        work = self._works.get(hook_id)
+        if work is None:
+            raise _no_hook(hook_id)
+        return work
+
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _begin(self, hook: Webhook) -> None:
-        self._hooks[hook.id] = hook
-        self._news[hook.id] = asyncio.Event()
-        self._tasks[hook.id] = asyncio.create_task(self._follow(hook))
+        work = _Work(hook)
+        self._works[hook.id] = work
+        work.task = asyncio.create_task(self._follow(work))
 
-    async def _follow(self, hook: Webhook) -> None:
+    async def _follow(self, work: _Work) -> None:
         """Sends what there is and what comes, for as long as the hook is there."""
         failures = 0
         while True:
-            self._news[hook.id].clear()
+            work.news.clear()
+            work.again.clear()
             try:
-                is_done = await self._advance(hook)
+                is_done = await self._advance(work)
             except HiveError as error:
                 # A full disk passes.
-                log.warning("webhook.failed", hook=hook.id, message=error.message)
+                log.warning("webhook.failed", hook=work.hook.id, message=error.message)
                 is_done = False
             if is_done:
                 failures = 0
-                await self._news[hook.id].wait()
+                await work.news.wait()
             else:
                 failures += 1
-                await self._pause(plan_pause(failures))
+                if await self._wait(work, plan_pause(failures)):
+                    failures = 0
 
-    async def _advance(self, hook: Webhook) -> bool:
+    async def _wait(self, work: _Work, seconds: float) -> bool:
+        """For as long, or until what was in the way is gone. Returns whether it is."""
+        waits: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self._pause(seconds)),
+            asyncio.ensure_future(work.again.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return work.again.is_set()
+
+    async def _advance(self, work: _Work) -> bool:
         """Sends one event after the other until nothing is left, or one was not taken. Raises HiveError."""
+        hook = work.hook
         while True:
             row, rows = await self._store.read(lambda view: _look(view, hook.id))
             if row is None or not rows:
@@ -189,17 +274,21 @@ class Webhooks:
             for event in rows:
                 if not hook.wants(event["name"]):
                     continue
-                fault = await self._send(hook, row, event)
-                if fault:
-                    await self._give_up_old(hook, event, fault)
-                    return False
+                async with work.lock:
+                    # The operator may have sent or dropped it meanwhile.
+                    if event["id"] <= work.settled:
+                        continue
+                    fault = await self._send(work, row, event)
+                    if fault:
+                        await self._give_up_old(hook, event, fault)
+                        return False
             await self._skip_to(hook, int(rows[-1]["id"]))
 
     async def _skip_to(self, hook: Webhook, event_id: int) -> None:
         await self._store.write(lambda tx: tx.list("skip_webhook_to", id=hook.id, cursor=event_id))
 
-    async def _send(self, hook: Webhook, row: sqlite3.Row, event: sqlite3.Row) -> str:
-        at = self._clock()
+    async def _send(self, work: _Work, row: sqlite3.Row, event: sqlite3.Row) -> str:
+        hook, at = work.hook, self._clock()
         fault = await self._poster.post(row["url"], row["secret"], _render_delivery(hook, event), int(at.timestamp()))
         event_id = int(event["id"])
         if fault:
@@ -210,6 +299,7 @@ class Webhooks:
             await self._store.write(
                 lambda tx: tx.list("note_webhook_taken", id=hook.id, cursor=event_id, at=to_millis(at))
             )
+            work.settled = max(work.settled, event_id)
         return fault
 
     async def _give_up_old(self, hook: Webhook, first: sqlite3.Row, reason: str) -> None:
@@ -269,6 +359,50 @@ def _find_hook(view: View, hook_id: int) -> sqlite3.Row | None:
     return next((row for row in view.list("list_webhooks") if row["id"] == hook_id), None)
 
 
+def _get_hook(view: View, hook_id: int) -> sqlite3.Row:
+    row = _find_hook(view, hook_id)
+    if row is None:
+        raise _no_hook(hook_id)
+    return row
+
+
+def _get_waiting(view: View, hook: Webhook) -> tuple[sqlite3.Row, sqlite3.Row]:
+    """The hook's row, and the event that is to be taken next. Raises NotFoundError, ConflictError."""
+    row = _get_hook(view, hook.id)
+    for event in _iterate_after(view, row["cursor"]):
+        if hook.wants(event["name"]):
+            return row, event
+    raise ConflictError("nothing waits to be taken", "`hive webhook test` sends something")
+
+
+def _iterate_after(view: View, after: int) -> Iterator[sqlite3.Row]:
+    """The events after one, at most WAITING_LIMIT: what nobody wants is skipped in steps smaller than that."""
+    for _ in range(WAITING_LIMIT // BATCH_LIMIT):
+        rows = view.list("list_events_after", after=after, limit=BATCH_LIMIT)
+        yield from rows
+        if len(rows) < BATCH_LIMIT:
+            return
+        after = int(rows[-1]["id"])
+
+
+def _look_whole(view: View, row: sqlite3.Row) -> Webhook:
+    """A hook with what waits. Only of one whose last attempt failed: else it is on its way."""
+    hook = _to_webhook(row)
+    if not hook.error:
+        return hook
+    wanted = [event for event in _iterate_after(view, row["cursor"]) if hook.wants(event["name"])]
+    if not wanted:
+        return hook
+    first = wanted[0]
+    return replace(
+        hook, waiting=Waiting(first["id"], first["name"], first["agent"], from_millis(first["at"]), len(wanted))
+    )
+
+
+def _no_hook(hook_id: int) -> NotFoundError:
+    return NotFoundError(f"there is no webhook {hook_id}", "`hive webhook list` shows all")
+
+
 def _to_webhook(row: sqlite3.Row) -> Webhook:
     return Webhook(
         id=row["id"],
@@ -279,4 +413,6 @@ def _to_webhook(row: sqlite3.Row) -> Webhook:
         ok_at=None if row["ok_at"] is None else from_millis(row["ok_at"]),
         error=row["error"],
         dead=row["dead"],
+        dead_at=None if row["dead_at"] is None else from_millis(row["dead_at"]),
+        dead_reason=row["dead_reason"],
     )

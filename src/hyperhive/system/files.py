@@ -3,11 +3,14 @@
 import contextlib
 import ctypes
 import errno
+import heapq
+import itertools
 import os
 import secrets
 import stat
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 # include/uapi/linux/openat2.h; the system call has this number on every architecture.
@@ -24,6 +27,8 @@ _FALLOC_FL_PUNCH_HOLE = 0x02
 
 # A walk over more than this would take seconds: what is beyond is not counted.
 _ENTRIES_LIMIT = 1_000_000
+# Names of one folder that are looked at to show some of them.
+_NAMES_LIMIT = 100_000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -56,6 +61,41 @@ def read_beneath(folder: Path, relative: str, limit_bytes: int) -> bytes:
     """At most `limit_bytes` of such a file. Raises like `open_beneath`."""
     with os.fdopen(open_beneath(folder, relative), "rb") as file:
         return file.read(limit_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Names in a folder with what stands there, sorted; `more` if there are others that are not among them."""
+
+    entries: Sequence[tuple[bytes, os.stat_result]]
+    more: bool
+
+
+def list_beneath(folder: Path, relative: str, limit: int) -> Listing:
+    """The first `limit` names in the folder `relative` of `folder` (`.` is itself), with no link followed on the way.
+
+    Of a folder with over `_NAMES_LIMIT` names, the first of those that were looked at. Raises OSError as
+    `open_beneath`; ENOTDIR for what is no folder, EACCES for one that may not be read.
+    """
+    with (
+        _opened(folder) as root,
+        _closing(_openat2(root, _encode(relative), os.O_RDONLY | os.O_DIRECTORY)) as handle,
+        os.scandir(handle) as found,
+    ):
+        names = [os.fsencode(entry.name) for entry in itertools.islice(found, _NAMES_LIMIT + 1)]
+        entries: list[tuple[bytes, os.stat_result]] = []
+        for name in heapq.nsmallest(limit, names):
+            # What is gone by now is not there.
+            with contextlib.suppress(FileNotFoundError):
+                entries.append((name, os.stat(name, dir_fd=handle, follow_symlinks=False)))
+    return Listing(entries, more=len(names) > limit)
+
+
+def stat_beneath(folder: Path, relative: str) -> os.stat_result:
+    """What stands at `relative`, a link itself if it is one; it is not opened. Raises OSError as `open_beneath`."""
+    flags = os.O_PATH | os.O_NOFOLLOW
+    with _opened(folder) as root, _closing(_openat2(root, _encode(relative), flags)) as found:
+        return os.fstat(found)
 
 
 def write_atomically(path: Path, content: bytes, mode: int) -> None:

@@ -102,12 +102,14 @@ NOTES_REF = "refs/hive/notes"
 class HelloParams(TypedDict):
     """First on every connection. `generation` is the one the container was started with: any but the newest is refused.
 
-    `holding` are the messages leased to this harness: the daemon keeps those leases and requeues all others.
+    `holding` are the messages leased to this harness: the daemon keeps those leases and requeues all others. `version`
+    is that of the hyperhive whose program the harness is; one that does not say it is older.
     """
 
     protocol: int
     generation: int
     holding: list[int]
+    version: NotRequired[str]
 
 
 class HelloResult(TypedDict):

@@ -16,7 +16,7 @@ from hyperhive.core.notifying import Hold
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.policy import Verdict
 from hyperhive.core.questions import QuestionKind, QuestionStatus
-from hyperhive.core.terminals import COLUMNS_LIMIT, ROWS_LIMIT, Ending
+from hyperhive.core.terminals import ANSWER_LIMIT_CHARS, COLUMNS_LIMIT, ROWS_LIMIT, Ending
 from hyperhive.core.tokens import TokenScope
 
 
@@ -50,6 +50,7 @@ class Hive(Model):
     driver: str
     started_at: datetime
     park: Park | None = Field(description="Why the whole hive runs no turns; None if it does.")
+    port_problems: list[str] = Field(description="Which agents have no page at their own port, and what to do.")
 
 
 class AgentRow(Model):
@@ -71,6 +72,10 @@ class AgentRow(Model):
     spawned_at: datetime
     commit: str = Field(description="The deployed commit of its config; empty before the first start.")
     config_error: str = Field(description="Why the last approved config failed; empty once another one is deployed.")
+    needs_update: str = Field(
+        description="Why what runs is not what is deployed and installed; empty if it is, or nothing runs."
+    )
+    updating: bool = Field(description="Whether it is to be built anew, once its turn is over.")
     park: Park | None = Field(description="Why no turns are run; None if they are.")
     chosen_model: str = Field(description="The model that was chosen by hand; empty: the config's.")
     context_tokens: int = Field(description="Of the last inference; 0 when not known.")
@@ -84,6 +89,12 @@ class AgentRow(Model):
     login: str = Field(description="none, own, hive (the daemon holds the credential), or unknown.")
     login_account: str
     login_expires_at: datetime | None
+
+
+class Updating(Model):
+    agents: list[str] = Field(
+        description="Those that are built anew, each once its turn is over; empty: none is stale."
+    )
 
 
 class KeptState(Model):
@@ -581,6 +592,35 @@ class Journal(Model):
     more: bool = Field(description="Whether something stands above it.")
 
 
+class StateEntry(Model):
+    """What has a name in an agent's /state."""
+
+    name: str = Field(description="What cannot be seen or is not UTF-8 is spelled `\\xff`, a backslash as two.")
+    kind: Literal["file", "folder", "link", "other"] = Field(
+        description="Links are never followed; other: a pipe, a socket or a device."
+    )
+    size_bytes: int
+    changed_at: datetime | None = Field(description="None for a time that no calendar has.")
+
+
+class StateFolder(Model):
+    """A folder of an agent's /state: its first entries by name."""
+
+    path: str = Field(description="Below /state; empty for itself.")
+    entries: list[StateEntry]
+    more: bool = Field(description="Whether there are others than these.")
+
+
+class StateFile(Model):
+    """A plain file in an agent's /state."""
+
+    path: str
+    size_bytes: int
+    text: str = Field(description="Its beginning; empty for what is no text.")
+    cut: bool = Field(description="Whether there is more of it than is looked at.")
+    binary: bool = Field(description="Whether it is no text.")
+
+
 class TerminalRequest(Model):
     columns: int = Field(ge=1, le=COLUMNS_LIMIT)
     rows: int = Field(ge=1, le=ROWS_LIMIT)
@@ -616,6 +656,13 @@ class TerminalAck(Model):
 
     kind: Literal["ack"]
     count: int = Field(ge=1)
+
+
+class TerminalAnswer(Model):
+    """From whoever looks at a terminal: what that one answers by itself to what a program asked of it."""
+
+    kind: Literal["answer"]
+    text: str = Field(min_length=1, max_length=ANSWER_LIMIT_CHARS)
 
 
 class TerminalReplayed(Model):
@@ -662,6 +709,20 @@ class LoginLink(Model):
     url: str
 
 
+class WaitingEvent(Model):
+    """What an address that takes nothing is sent again and again, before anything that came later."""
+
+    id: int
+    name: str
+    agent: str | None
+    at: datetime
+    count: int = Field(description="How many wait, with this one; of the next 1000 events.")
+
+
+class WebhookDrop(Model):
+    event: int = Field(ge=1, description="The id of the event that waits: another one is not dropped instead.")
+
+
 class Webhook(Model):
     """An address that is told of events. All of it is shown to nobody: it may hold a secret."""
 
@@ -673,6 +734,9 @@ class Webhook(Model):
     ok_at: datetime | None = Field(description="When it last took an event.")
     error: str = Field(description="Why the last attempt failed; empty: it was taken.")
     dead: int = Field(description="How many events were given up, of the newest.")
+    dead_at: datetime | None = Field(description="When the newest of those was given up.")
+    dead_reason: str = Field(description="Why that was.")
+    waiting: WaitingEvent | None = Field(description="What was not taken and is tried again; None if nothing failed.")
 
 
 class WebhookRequest(Model):

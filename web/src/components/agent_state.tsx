@@ -6,6 +6,7 @@ import { Act } from "./act.tsx";
 import { ContextChip, CostChip, LastTurnChip, ModelChip, WaitingChip } from "./chips.tsx";
 import { Parked, State } from "./containers.tsx";
 import { Steering } from "./steering.tsx";
+import { NeedsUpdate, Rebuild } from "./update.tsx";
 
 const WORKING = new Set(["thinking", "compacting"]);
 const DOWN = new Set(["stopped", "failed", "crashed", "unknown"]);
@@ -13,7 +14,15 @@ const DOWN = new Set(["stopped", "failed", "crashed", "unknown"]);
 const UNREACHABLE = new Set([...DOWN, "hibernated", "starting", "stopping", "offline"]);
 
 /** The parts of the page that fold out under the state. */
-export type PanelName = "login" | "notes" | "reminders" | "config" | "journal" | "stats" | "terminal";
+export type PanelName =
+  | "login"
+  | "notes"
+  | "files"
+  | "reminders"
+  | "config"
+  | "journal"
+  | "stats"
+  | "terminal";
 
 /** One line on an agent: what it does and why, its model, what it used, how the last turn ended, and what fits the moment. */
 export function AgentState({ row, children }: { row: AgentRow; children: ComponentChildren }) {
@@ -21,6 +30,7 @@ export function AgentState({ row, children }: { row: AgentRow; children: Compone
     <div class="agent-state" data-testid="agent-state" data-state={row.state}>
       <State row={row} />
       <Parked row={row} />
+      <NeedsUpdate row={row} />
       <span class="chips">
         <ModelChip row={row} />
         <ContextChip row={row} />
@@ -45,7 +55,7 @@ function TurnActs({ row }: { row: AgentRow }) {
     <span class="acts">
       {WORKING.has(row.state) && (
         <Act
-          label={`cancel the turn of ${name}`}
+          label={`cancel turn of ${name}`}
           testId="cancel-turn"
           kind="danger"
           until={row.state}
@@ -68,6 +78,7 @@ function TurnActs({ row }: { row: AgentRow }) {
           {asleep ? "wake" : "start"}
         </Act>
       )}
+      <Rebuild row={row} />
       <Steering row={row} />
       {!UNREACHABLE.has(row.state) && (
         <Act

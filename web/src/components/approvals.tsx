@@ -201,7 +201,7 @@ function DenyForm({ row, what }: { row: Approval; what: string }) {
         ref={field}
         type="text"
         maxLength={2000}
-        placeholder={`why not? ${row.requested_by} will read this`}
+        placeholder={`why not, for ${row.requested_by}`}
         aria-label={`reason to deny ${what}`}
         data-testid="deny-reason"
         value={reason.value}

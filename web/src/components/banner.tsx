@@ -18,6 +18,7 @@ export function Banners() {
         </p>
       )}
       <HivePark />
+      <PortProblems />
       {state === "down" && (
         <p class="banner banner-lost" data-testid="banner-lost">
           <span class="spinner" aria-hidden="true" /> the hive is not answering; trying again.{seen}
@@ -30,6 +31,32 @@ export function Banners() {
             look again
           </button>
         </p>
+      )}
+    </div>
+  );
+}
+
+/** Agents whose page is not at their own port: in a large hive there are several. */
+function PortProblems() {
+  const { store } = useApp();
+  const problems = store.hive.value?.port_problems ?? [];
+  const [first] = problems;
+  if (first === undefined) return null;
+  return (
+    <div class="banner banner-warn" data-testid="banner-port">
+      {problems.length === 1 ? (
+        <Inline text={first} />
+      ) : (
+        <details>
+          <summary>{problems.length} ports of agents do not lead to one page each</summary>
+          <ul>
+            {problems.map((problem) => (
+              <li key={problem}>
+                <Inline text={problem} />
+              </li>
+            ))}
+          </ul>
+        </details>
       )}
     </div>
   );

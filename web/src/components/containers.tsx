@@ -16,6 +16,7 @@ import { ParkChip } from "./park.tsx";
 import { Empty, Section } from "./section.tsx";
 import { Steering } from "./steering.tsx";
 import { Inline } from "./text.tsx";
+import { NeedsUpdate, Rebuild, UpdateAll } from "./update.tsx";
 import { Age } from "./when.tsx";
 
 const DOWN = new Set(["stopped", "failed", "crashed"]);
@@ -26,6 +27,7 @@ export function Containers() {
   return (
     <Section title="containers" leet="C0NTAINERS" testId="containers" count={names.length}>
       <HiveBudget />
+      <UpdateAll />
       {names.length === 0 && <Empty>{store.loaded.value ? "no agent yet" : "loading…"}</Empty>}
       <ul class="rows">
         {names.map((name) => (
@@ -63,6 +65,7 @@ function Container({ name }: { name: string }) {
       </RowActs>
       <div class="container-facts">
         <Parked row={row} />
+        <NeedsUpdate row={row} />
         <Chips row={row} />
       </div>
       <ConfigError row={row} />
@@ -148,6 +151,7 @@ function RowActs({ row, children }: { row: AgentRow; children: ComponentChildren
           start
         </Act>
       )}
+      <Rebuild row={row} />
       {!down && (
         <>
           <Act

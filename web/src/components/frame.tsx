@@ -171,6 +171,9 @@ export function Footer() {
         <Link to="/stats/" class="link">
           stats
         </Link>
+        <Link to="/programs/" class="link">
+          programs
+        </Link>
         <SingleKeys />
         <button type="button" class="link" data-testid="keys-open" onClick={() => (overlay.value = "keys")}>
           shortcuts

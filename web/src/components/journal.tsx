@@ -20,6 +20,8 @@ export function Journal({ agent }: { agent: string }) {
   useEffect(() => journal.close, [journal]);
   const box = useRef<HTMLElement>(null);
   const stuck = useSignal(true);
+  /** How far it was scrolled when that was last known: whoever scrolls up is higher than that. */
+  const scrolled = useRef(0);
   const typing = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   /** The first chunk that was shown, and how far it was from the end of the text: older ones come above it. */
   const shown = useRef({ first: -1, below: 0 });
@@ -31,13 +33,22 @@ export function Journal({ agent }: { agent: string }) {
     const element = box.current;
     if (element === null) return;
     const first = chunks[0]?.key ?? -1;
-    if (stuck.peek()) element.scrollTop = element.scrollHeight;
+    if (stuck.peek()) scrollToEnd(element);
     else if (first !== shown.current.first) element.scrollTop = element.scrollHeight - shown.current.below;
     shown.current = { first, below: element.scrollHeight - element.scrollTop };
   });
   useEffect(() => () => clearTimeout(typing.current), []);
 
+  function scrollToEnd(element: HTMLElement): void {
+    element.scrollTop = element.scrollHeight;
+    scrolled.current = element.scrollTop;
+  }
+
   function onScroll(element: HTMLElement): void {
+    // The end may have moved away before this is told: only who goes up leaves it.
+    const up = element.scrollTop < scrolled.current;
+    scrolled.current = element.scrollTop;
+    if (stuck.peek() && !up) scrollToEnd(element);
     const { scrollTop, clientHeight, scrollHeight } = element;
     shown.current.below = scrollHeight - scrollTop;
     stuck.value = scrollTop + clientHeight >= scrollHeight - EDGE_PX;
@@ -48,7 +59,7 @@ export function Journal({ agent }: { agent: string }) {
   function toEnd(): void {
     stuck.value = true;
     journal.stick(true);
-    if (box.current) box.current.scrollTop = box.current.scrollHeight;
+    if (box.current) scrollToEnd(box.current);
     box.current?.focus();
   }
 

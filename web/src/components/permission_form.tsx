@@ -61,7 +61,7 @@ export function PermissionForm({ row }: { row: Question }) {
       <input
         type="text"
         maxLength={2000}
-        placeholder={`why not? ${row.agent} reads this if you deny`}
+        placeholder={`why not, for ${row.agent}`}
         aria-label={`reason to deny the call of ${row.agent}`}
         data-testid="permission-reason"
         value={reason.value}

@@ -22,7 +22,7 @@ export function TerminalKeys({ session }: { session: Session }) {
           key={key.name}
           type="button"
           class="act"
-          aria-label={key.name}
+          aria-label={key.name === "escape" ? "esc, escape" : key.name}
           data-testid={`key-${key.name}`}
           onPointerDown={(event) => event.preventDefault()}
           onClick={() => session.press(key)}

@@ -143,10 +143,10 @@ function Tab({ row, current, onShow }: { row: Terminal; current: boolean; onShow
       type="button"
       class="act act-quiet terminal-tab"
       aria-current={current ? true : undefined}
-      aria-label={`terminal ${row.id} of ${row.agent}`}
       data-testid={`terminal-tab-${row.id}`}
       onClick={onShow}
     >
+      <span class="visually-hidden">terminal </span>
       <Inline text={row.id.slice(0, 6)} />
       <span class="dim">{row.ended_at === null ? <Age at={row.opened_at} /> : "ended"}</span>
     </button>

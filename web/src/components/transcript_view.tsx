@@ -25,6 +25,8 @@ export function TranscriptView({ feed, name }: { feed: TranscriptFeed; name: str
   const seen = useRef("");
   const moved = useSignal(0);
   const anchor = useRef<{ key: string; top: number } | null>(null);
+  /** How far it was scrolled when that was last known: whoever scrolls up is higher than that. */
+  const scrolled = useRef(0);
 
   const { rows } = feed.transcript.value;
   void moved.value;
@@ -59,7 +61,7 @@ export function TranscriptView({ feed, name }: { feed: TranscriptFeed; name: str
     if (element === null) return;
     const { current: held } = anchor;
     anchor.current = null;
-    if (stuck.peek()) element.scrollTop = element.scrollHeight;
+    if (stuck.peek()) scrollToEnd(element);
     else if (held) {
       const row = element.querySelector(`[data-key="${CSS.escape(held.key)}"]`);
       if (row) element.scrollTop += row.getBoundingClientRect().top - held.top;
@@ -69,13 +71,28 @@ export function TranscriptView({ feed, name }: { feed: TranscriptFeed; name: str
   useEffect(() => {
     // The box also changes its height: a keyboard opens, the prompt grows.
     const watch = new ResizeObserver(() => {
-      if (stuck.peek() && box.current) box.current.scrollTop = box.current.scrollHeight;
+      if (stuck.peek() && box.current) scrollToEnd(box.current);
     });
     if (box.current) watch.observe(box.current);
     return () => watch.disconnect();
   }, [stuck]);
 
+  function scrollToEnd(element: HTMLElement): void {
+    element.scrollTop = element.scrollHeight;
+    scrolled.current = element.scrollTop;
+  }
+
+  /** The end may have moved away before this is told: only who goes up leaves it. */
   function onScroll(): void {
+    const element = box.current;
+    if (element === null) return;
+    const up = element.scrollTop < scrolled.current;
+    scrolled.current = element.scrollTop;
+    if (stuck.peek() && !up) scrollToEnd(element);
+    lookAround();
+  }
+
+  function lookAround(): void {
     const element = box.current;
     if (element === null) return;
     const below = element.scrollHeight - element.scrollTop - element.clientHeight;
@@ -86,8 +103,8 @@ export function TranscriptView({ feed, name }: { feed: TranscriptFeed; name: str
   }
 
   // A fold that opens moves the end away without a scroll event.
-  const look = useRef(onScroll);
-  look.current = onScroll;
+  const look = useRef(lookAround);
+  look.current = lookAround;
   useEffect(() => folds.subscribe(() => void requestAnimationFrame(() => look.current())), [folds]);
 
   function bringOlder(): void {

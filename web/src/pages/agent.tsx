@@ -10,12 +10,14 @@ import { LoginBox, type LoginStep, needsLogin } from "../components/login_box.ts
 import { Notes } from "../components/notes.tsx";
 import { PromptLine } from "../components/prompt_line.tsx";
 import { Reminders, useReminders } from "../components/reminders.tsx";
+import { StateFiles } from "../components/state_files.tsx";
 import { StatsPanel } from "../components/stats.tsx";
 import { Terminals, useTerminalPanel } from "../components/terminals.tsx";
 import { Inline } from "../components/text.tsx";
 import { TranscriptView } from "../components/transcript_view.tsx";
 import { useApp } from "../context.ts";
 import { useJump } from "../jump.ts";
+import { usePanel } from "../panel.ts";
 import { useTitle } from "../title.ts";
 import type { TranscriptFeed } from "../transcript/feed.ts";
 
@@ -40,19 +42,21 @@ function Head({ row }: { row: AgentRow }) {
   const { name } = row;
   const login = useLoginPanel(row);
   const terminal = useTerminalPanel();
-  const notes = useSignal(location.hash === "#notes");
-  const reminders = useSignal(false);
-  const config = useSignal(false);
-  const journal = useSignal(false);
-  const stats = useSignal(location.hash === "#stats");
+  const notes = usePanel("notes");
+  const files = usePanel("files");
+  const reminders = usePanel("reminders");
+  const config = usePanel("config");
+  const journal = usePanel("journal");
+  const stats = usePanel("stats");
   const reminded = useReminders(name);
   const waiting = reminded.value.value?.length ?? 0;
-  const open = [notes, reminders, config, journal, stats].some((panel) => panel.value) || login.open;
+  const open = [notes, files, reminders, config, journal, stats].some((panel) => panel.value) || login.open;
   return (
     <>
       <AgentState row={row}>
         <PanelToggle name="login" agent={name} open={login.open} onToggle={login.toggle} />
         <PanelToggle name="notes" agent={name} open={notes} />
+        <PanelToggle name="files" agent={name} open={files} />
         <PanelToggle name="reminders" agent={name} open={reminders}>
           {waiting > 0 && <span class="count">{waiting}</span>}
         </PanelToggle>
@@ -71,6 +75,7 @@ function Head({ row }: { row: AgentRow }) {
             </div>
           )}
           {notes.value && <Notes agent={name} />}
+          {files.value && <StateFiles agent={name} />}
           {reminders.value && <Reminders agent={name} fetched={reminded} />}
           {config.value && <ConfigViewer agent={name} />}
           {journal.value && <Journal agent={name} />}

@@ -25,8 +25,10 @@ export interface EmulatorOptions {
   rows: number;
   light: boolean;
   screenReader: boolean;
-  /** What is to be sent: what was typed, and answers that programs asked for. Never called while reading. */
+  /** What was typed. Never called while reading. */
   onInput: (data: Uint8Array) => void;
+  /** What the terminal answers to what a program asks now. Never called while reading. */
+  onAnswer: (text: string) => void;
   /** Keys that are the page's and not the shell's. */
   onCommand: (command: Command) => void;
 }
@@ -77,7 +79,7 @@ export function openEmulator(options: EmulatorOptions): Emulator {
   terminal.parser.registerOscHandler(OSC_HYPERLINK, () => true);
   terminal.attachCustomKeyEventHandler((event) => handleKey(event, options.onCommand));
   terminal.open(host);
-  const input = createInput(terminal, options.onInput);
+  const input = createInput(terminal, options);
   const stopTouch = scrollByTouch(terminal, host);
 
   return {
@@ -132,7 +134,7 @@ export function openEmulator(options: EmulatorOptions): Emulator {
 }
 
 /** What goes from the terminal to the shell, and when nothing does. */
-function createInput(terminal: Terminal, onInput: (data: Uint8Array) => void) {
+function createInput(terminal: Terminal, { onInput, onAnswer }: EmulatorOptions) {
   const encoder = new TextEncoder();
   let attached: IDisposable[] = [];
   /** Pieces of the past that are still being shown: what is asked in them was answered when it was asked. */
@@ -140,8 +142,10 @@ function createInput(terminal: Terminal, onInput: (data: Uint8Array) => void) {
   let onControlUsed: (() => void) | null = null;
 
   function type(data: string): void {
-    // Of several windows that may type, one answers: that in front. A second answer would be read as typed.
-    if (isAnswer(data) && (replays > 0 || !document.hasFocus())) return;
+    if (isAnswer(data)) {
+      if (replays === 0) onAnswer(data);
+      return;
+    }
     if (onControlUsed !== null) {
       data = renderControl(data);
       onControlUsed();

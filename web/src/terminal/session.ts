@@ -55,6 +55,7 @@ export function createSession(options: SessionOptions) {
         light: isLight.peek(),
         screenReader: screenReader.peek(),
         onInput: (data) => void socket?.type(data),
+        onAnswer: (text) => socket?.answer(text),
         onCommand: options.onCommand,
       });
     } catch {

@@ -201,6 +201,16 @@ test("what is typed without a connection is not sent later", async () => {
   expect(first.sent.map((piece) => piece.length)).toEqual([32_768, 32_768, 32_768, 1_696]);
 });
 
+test("what the terminal answers is told apart from what is typed, and only while there is a connection", async () => {
+  const { link, socket } = start();
+  const first = await link(0);
+  socket.answer("\x1b[0n");
+  first.accept();
+  socket.answer("\x1b[?1;2c");
+  socket.answer("x".repeat(129));
+  expect(first.sent).toEqual(['{"kind":"answer","text":"\\u001b[?1;2c"}']);
+});
+
 test("the size is told at once, and again to each new connection", async () => {
   const { link, socket } = start();
   socket.resize(100, 30);

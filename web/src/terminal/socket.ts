@@ -1,5 +1,7 @@
 /** What is sent at once at most; the hive refuses longer ones. */
 const INPUT_LIMIT_BYTES = 32 * 1024;
+/** The hive takes no longer answer of a terminal. */
+const ANSWER_LIMIT_CHARS = 128;
 /** So much is shown before it is acknowledged. The hive stops reading the shell at 256 KiB. */
 const ACK_STEP_BYTES = 32 * 1024;
 /** Retries start fast, as a restarted daemon is back within a second or two, and slow down to this. */
@@ -42,6 +44,11 @@ export interface TerminalSocketOptions {
 export interface TerminalSocket {
   /** Sends what was typed. False, and nothing is sent, while there is no connection: it would come as a surprise later. */
   type: (data: Uint8Array) => boolean;
+  /**
+   * Sends what the terminal answered by itself to what a program asked. Every window that shows it answers; the hive
+   * takes one of these, as a second would be read as typed.
+   */
+  answer: (text: string) => void;
   resize: (columns: number, rows: number) => void;
   /** Tries again at once when the connection is down: the network or the tab came back. */
   retry: () => void;
@@ -133,6 +140,10 @@ export function openTerminalSocket(options: TerminalSocketOptions): TerminalSock
       for (let at = 0; at < data.length; at += INPUT_LIMIT_BYTES)
         link.send(data.slice(at, at + INPUT_LIMIT_BYTES));
       return true;
+    },
+    answer(text) {
+      if (link?.readyState === OPEN && text.length <= ANSWER_LIMIT_CHARS)
+        link.send(JSON.stringify({ kind: "answer", text }));
     },
     resize(columns, rows) {
       size = { columns, rows };

@@ -15,6 +15,7 @@ const SILENT: [reason: string, is: (event: Fields) => boolean][] = [
   ["announces a hook; what it decides is told with the call", ofSubtype("hook_started")],
   ["what a hook decided is told with the call", isQuietHook],
   ["which commands exist does not concern a transcript", ofSubtype("commands_changed")],
+  ["a call that takes long is a task as well; it has its row", isTaskOfCall],
   [
     "no task is running any more",
     (event) => ofSubtype("background_tasks_changed")(event) && hasNone(event.tasks),
@@ -46,6 +47,10 @@ function ofSubtype(subtype: string) {
 /** A hook of ours that refuses exits with 2; one that broke does so with something else, and has a row. */
 function isQuietHook(event: Fields): boolean {
   return ofSubtype("hook_response")(event) && (event.exit_code === 0 || event.exit_code === 2);
+}
+
+function isTaskOfCall(event: Fields): boolean {
+  return ofSubtype("task_started")(event) && asText(event.tool_use_id) !== "";
 }
 
 const hasNone = (list: unknown) => asList(list).length === 0;

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from hyperhive.cli.agents import render_update
 from hyperhive.cli.client import Row
 from hyperhive.cli.flow import render_line
 from hyperhive.cli.needs import render_acts
@@ -79,6 +80,30 @@ def _cut_message(row: Row) -> Row:
 # -- what is shown ---------------------------------------------------------------------------------------------
 
 TITLES = ("AGENT", "STATE", "SINCE", "CONTEXT", "TODAY", "INBOX", "MODEL", "WHY")
+_MIDDLE_TITLES = ("AGENT", "STATE", "SINCE", "CONTEXT", "TODAY", "INBOX", "WHY")
+_NARROW_TITLES = ("AGENT", "STATE", "WHY")
+# From which width on what is shown, and how much of a name: what a narrow screen has no room for, the details have.
+_LAYOUTS = ((110, TITLES, 40), (78, _MIDDLE_TITLES, 24), (0, _NARROW_TITLES, 16))
+# Between two columns.
+_GAP_CHARS = 2
+
+
+def plan_columns(width: int) -> tuple[tuple[str, ...], int]:
+    """The columns on a screen so wide, and how many characters of a name fit in."""
+    return next((titles, name_chars) for least, titles, name_chars in _LAYOUTS if width >= least)
+
+
+def render_table_rows(rows: Sequence[Row], screen: Screen, width: int) -> list[tuple[str, ...]]:
+    """The cells of each agent for a screen so wide; the last column has what the others leave."""
+    titles, name_chars = plan_columns(width)
+    whole: list[dict[str, str]] = [dict(zip(TITLES, render_cells(row, screen), strict=True)) for row in rows]
+    for cells in whole:
+        cells["AGENT"] = cut_text(cells["AGENT"], name_chars)
+    others = titles[:-1]
+    used = sum(max([len(title), *(len(cells[title]) for cells in whole)]) + _GAP_CHARS for title in others)
+    for cells in whole:
+        cells["WHY"] = cut_text(cells["WHY"], max(width - used - _GAP_CHARS, 10))
+    return [tuple(cells[title] for title in titles) for cells in whole]
 
 
 def render_cells(row: Row, screen: Screen) -> tuple[str, ...]:
@@ -100,7 +125,8 @@ def render_reason(row: Row, screen: Screen) -> str:
     """Why an agent is as it is; first of all that its config failed."""
     error = line_field(row, "config_error") if row.get("config_error") else ""
     why = render_park(row.get("park"), screen) or line_field(row, "reason")
-    return " · ".join(part for part in (why, f"config: {error}" if error else "") if part)
+    update = "" if error else render_update(row)
+    return " · ".join(part for part in (why, f"config: {error}" if error else "", update) if part)
 
 
 def render_context(row: Row) -> str:
@@ -121,21 +147,25 @@ def _number(row: Row, name: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def render_head(board: Board, screen: Screen) -> str:
-    """The first line: which hive, how many agents, what it cost, and whether this is live."""
+def render_head(board: Board, screen: Screen, width: int = _CELL_CHARS) -> str:
+    """The first line: whether this is live, what waits, how many agents, what it cost; the end of it has to fit."""
     version = line_field(board.hive, "version") if board.hive else ""
     cost = sum(_number(row, "day_usd") for row in board.agents.values())
     busy = sum(row.get("state") in {"thinking", "compacting"} for row in board.agents.values())
     parts = [
-        f"hyperhive {version}".strip(),
+        "hyperhive",
         "live" if board.is_live else f"not live: {board.trouble or 'connecting'}",
+        render_park(board.hive.get("park"), screen),
         f"{len(board.needs)} for you" if board.needs else "nothing needs you",
         f"agents: {len(board.agents)}, {busy} at work",
-        f"${cost:.2f} today",
-        render_park(board.hive.get("park"), screen),
         "rehearsal" if board.hive.get("rehearsal") else "",
+        f"${cost:.2f} today",
+        version,
     ]
-    return render_safe_line(" · ".join(part for part in parts if part))
+    shown = [render_safe_line(part) for part in parts if part]
+    while len(shown) > 2 and len(" · ".join(shown)) > width:
+        shown.pop()
+    return cut_text(" · ".join(shown), width)
 
 
 def render_needs(board: Board, screen: Screen, lines: int, width: int) -> list[str]:

@@ -1,5 +1,6 @@
 """The screen of `hive top`. What agents wrote only ever becomes plain text: nothing in it is markup."""
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,13 +18,13 @@ from textual.widgets import DataTable, Footer, Static
 from hyperhive.cli.client import Client
 from hyperhive.cli.rendering import Screen
 from hyperhive.cli.top_view.board import (
-    TITLES,
     Board,
-    render_cells,
+    plan_columns,
     render_details,
     render_flow,
     render_head,
     render_needs,
+    render_table_rows,
 )
 from hyperhive.cli.top_view.feed import Feed, Happened, Live, News, Snapshot
 from hyperhive.core.errors import HiveError
@@ -34,6 +35,8 @@ DRAW_INTERVAL_S = 0.25
 # Ages move on without any event.
 AGE_INTERVAL_S = 5.0
 _NEEDS_LINES = 4
+# A footer is one line, and cuts what does not fit.
+_NARROW_KEYS = "⏎ details  p pause  r resume\ns start  x stop  q quit"
 # What waits to be taken: who tells more waits, and the hive has them look anew.
 _NEWS_LIMIT = 1000
 
@@ -104,6 +107,7 @@ class Top(App[None]):
     CSS_PATH = "top.tcss"
     ENABLE_COMMAND_PALETTE = False
     TITLE = "hive top"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-wide")]  # noqa: RUF012 - Textual declares it so
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "act('pause')", "pause"),
         Binding("r", "act('resume')", "resume"),
@@ -113,12 +117,14 @@ class Top(App[None]):
     ]
 
     def __init__(self, hive: Client, make_feed: Callable[[Callable[[News], None]], Feed]) -> None:
-        super().__init__()
+        # Whoever wants no colours gets none, greys neither, and the terminal's own background.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._hive = hive
         self._feed = make_feed(self._hear)
         self.board = Board()
         self._stale = True
         self._news: Queue[News] = Queue(_NEWS_LIMIT)
+        self._titles: tuple[str, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)
@@ -127,13 +133,11 @@ class Top(App[None]):
         yield Static(id="needs", markup=False)
         yield Static("message flow", classes="title", markup=False)
         yield Static(id="flow", markup=False)
-        yield Footer()
+        yield Footer(id="foot")
+        yield Static(_NARROW_KEYS, id="keys", markup=False)
 
     def on_mount(self) -> None:
-        table = self._table()
-        for title in TITLES:
-            table.add_column(title, key=title)
-        table.focus()
+        self._table().focus()
         self.set_interval(DRAW_INTERVAL_S, self._tick)
         self.set_interval(AGE_INTERVAL_S, self._mark_stale)
         self._feed.start()
@@ -184,7 +188,8 @@ class Top(App[None]):
         self._stale = False
         screen = Screen(now=datetime.now(UTC))
         main = self.screen_stack[0]
-        main.query_one("#head", Static).update(Text(render_head(self.board, screen), no_wrap=True, overflow="ellipsis"))
+        head = render_head(self.board, screen, max(self.size.width, 1))
+        main.query_one("#head", Static).update(Text(head, no_wrap=True))
         self._draw_agents(screen)
         needs, flow = main.query_one("#needs", Static), main.query_one("#flow", Static)
         width = max(flow.size.width, 1)
@@ -197,20 +202,28 @@ class Top(App[None]):
         """Changes the cells that differ; rows are made anew only when agents come or go, with the cursor kept."""
         table = self._table()
         names = self.board.list_names()
-        if [str(key.value) for key in table.rows] != names:
-            chosen = self.chosen
-            row = table.cursor_row
-            table.clear()
-            for name in names:
-                table.add_row(*(Text("") for _ in TITLES), key=name)
-            if names:
-                table.move_cursor(row=names.index(chosen) if chosen in names else min(row, len(names) - 1))
-        for name in names:
-            cells = render_cells(self.board.agents[name], screen)
-            for title, cell in zip(TITLES, cells, strict=True):
+        width = self.size.width
+        titles, _ = plan_columns(width)
+        if titles != self._titles or [str(key.value) for key in table.rows] != names:
+            self._make_rows(titles, names)
+        rows = render_table_rows([self.board.agents[name] for name in names], screen, width)
+        for name, cells in zip(names, rows, strict=True):
+            for title, cell in zip(titles, cells, strict=True):
                 text = Text(cell, style=_COLOURS.get(cell, "dim") if title == "STATE" else "", no_wrap=True)
                 if table.get_cell(name, title) != text:
                     table.update_cell(name, title, text, update_width=True)
+
+    def _make_rows(self, titles: tuple[str, ...], names: list[str]) -> None:
+        table = self._table()
+        chosen, row = self.chosen, table.cursor_row
+        table.clear(columns=True)
+        self._titles = titles
+        for title in titles:
+            table.add_column(title, key=title)
+        for name in names:
+            table.add_row(*(Text("") for _ in titles), key=name)
+        if names:
+            table.move_cursor(row=names.index(chosen) if chosen in names else min(row, len(names) - 1))
 
     def _table(self) -> Agents:
         return self.screen_stack[0].query_one("#agents", Agents)

@@ -21,11 +21,13 @@ from hyperhive.host.api.record_routes import record_routes
 from hyperhive.host.api.schedule_routes import schedule_routes
 from hyperhive.host.api.scopes import check_scopes
 from hyperhive.host.api.services import Services
+from hyperhive.host.api.state_routes import state_routes
 from hyperhive.host.api.stats_routes import stats_routes
 from hyperhive.host.api.stream import stream_routes
 from hyperhive.host.api.terminal_routes import terminal_routes
 from hyperhive.host.api.token_routes import token_routes
 from hyperhive.host.api.turn_routes import turn_routes
+from hyperhive.host.api.update_routes import update_routes
 from hyperhive.host.api.watch_routes import watch_routes
 from hyperhive.host.api.webhook_routes import webhook_routes
 
@@ -50,10 +52,12 @@ def create_app(services: Services) -> FastAPI:
         terminal_routes,
         budget_routes,
         login_routes,
+        update_routes,
         agent_routes,
         config_routes,
         notes_routes,
         record_routes,
+        state_routes,
         stats_routes,
         egress_routes,
         schedule_routes,

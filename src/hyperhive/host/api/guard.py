@@ -16,6 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 
 from hyperhive.core.errors import HiveError
+from hyperhive.core.ports import LOOPBACK_HOSTS
 from hyperhive.core.tokens import Token
 from hyperhive.host.api.errors import error_response
 from hyperhive.host.api.pages import is_page
@@ -61,7 +62,7 @@ class Guard:
     ) -> None:
         self._app = app
         self._identify = identify
-        self._hosts = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+        self._hosts = frozenset(f"{name}:{port}" for name in LOOPBACK_HOSTS)
         self._cookie = cookie_name(port)
         self._is_session = is_session
 

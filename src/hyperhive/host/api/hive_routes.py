@@ -20,7 +20,8 @@ def hive_routes(services: Services) -> APIRouter:
 
     @routes.get("/api/hive")
     async def show_hive() -> Hive:
-        return services.hive.model_copy(update={"park": show_found_park(services.parking.find(EVERYONE))})
+        park = show_found_park(services.parking.find(EVERYONE))
+        return services.hive.model_copy(update={"park": park, "port_problems": services.ports.list_problems()})
 
     @routes.post("/api/logout", status_code=204)
     async def log_out(request: Request) -> Response:

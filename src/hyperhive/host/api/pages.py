@@ -10,7 +10,12 @@ PAGES = Path(__file__).parent / "pages"
 _DOCUMENTS = ("/agent/", "/stats/", "/approvals/", "/questions/", "/threads/")
 _ICONS = frozenset({"icon-192.png", "icon-512.png", "icon-maskable-512.png"})
 _OFFLINE = frozenset({"offline.html", "offline.css", "offline.js"})
-_SINGLE = frozenset({"/", "/login", "/favicon.svg", "/sw.js", "/manifest.webmanifest", "/healthz", "/readyz", "/stats"})
+_SINGLE = frozenset(
+    {
+        *("/", "/login", "/stats", "/programs", "/programs/"),
+        *("/favicon.svg", "/sw.js", "/manifest.webmanifest", "/healthz", "/readyz"),
+    }
+)
 # Longer than any of ours: a file system refuses long names with an error.
 _NAME_LIMIT_CHARS = 100
 # Their names change with their content.
@@ -31,6 +36,7 @@ def page_routes(*, rehearsal: bool) -> APIRouter:
     @routes.get("/")
     @routes.get("/agent/{name}")
     @routes.get("/agent/{name}/")
+    @routes.get("/programs/")
     @routes.get("/stats/")
     @routes.get("/stats/{name}")
     @routes.get("/stats/{name}/")

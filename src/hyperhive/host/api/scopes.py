@@ -21,6 +21,9 @@ GET /api/agent-config/{name}
 GET /api/agent-config/{name}/history
 POST /api/agent-config/{name}/check
 GET /api/agents
+GET /api/agents/{name}/state
+GET /api/agents/{name}/state/download
+GET /api/agents/{name}/state/file
 GET /api/agents/{name}/terminals
 GET /api/agents/{name}/transcript
 GET /api/approvals
@@ -89,6 +92,7 @@ POST /api/agents/{name}/grant
 POST /api/agents/{name}/login
 POST /api/agents/{name}/login/code
 POST /api/agents/{name}/pause
+POST /api/agents/{name}/rebuild
 POST /api/agents/{name}/resume
 POST /api/agents/{name}/{act}
 POST /api/budget/grant
@@ -100,6 +104,9 @@ POST /api/notes/{name}/restore
 POST /api/notifier/test
 POST /api/pause
 POST /api/resume
+POST /api/update-all
+POST /api/webhooks/{webhook_id}/drop
+POST /api/webhooks/{webhook_id}/retry
 POST /api/webhooks/{webhook_id}/test
 PUT /api/budget
 PUT /api/devices/{device_id}

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from hyperhive.host.agent_ports import AgentPorts
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
 from hyperhive.host.broker import Broker
@@ -28,12 +29,14 @@ from hyperhive.host.readiness import Readiness
 from hyperhive.host.review import Reviews
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.sessions import Sessions
+from hyperhive.host.state_files import StateFiles
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
 from hyperhive.host.terminals import Terminals
 from hyperhive.host.tokens import Tokens
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.turn_acts import TurnActs
+from hyperhive.host.updates import Updates
 from hyperhive.host.webhooks import Webhooks
 from hyperhive.wire.operator import Hive
 
@@ -57,6 +60,7 @@ class Services:
     approvals: Approvals
     reviews: Reviews
     agents: Agents
+    ports: AgentPorts
     journals: Journals
     lifecycle: Lifecycle
     config_views: ConfigViews
@@ -67,8 +71,10 @@ class Services:
     notifier: Notifier
     pushes: Pushes
     transcripts: Transcripts
+    state_files: StateFiles
     stats: Stats
     terminals: Terminals
+    updates: Updates
     egress: EgressLog
     schedule: Schedule
     sessions: Sessions

@@ -3,6 +3,7 @@
 An id is `<event id>:<transcript seq>`: how far this client has seen the feed, and the transcript it follows.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -24,6 +25,9 @@ KEEP_ALIVE_S = 15.0
 REPLAY_LIMIT = 1000
 # How much is written before it is known whether the client reads it.
 PIECE_BYTES = 64 * 1024
+# The first of some events is written at once, what follows so soon all together: a screen shows no more frames than
+# that, and what a write costs does not depend on how much it is.
+FRAME_S = 0.033
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ def stream_routes(services: Services) -> APIRouter:
         agent: Annotated[str | None, Query(max_length=200)] = None,
         last_event_id: Annotated[str | None, Header(max_length=100)] = None,
     ) -> StreamingResponse:
-        """Events `hive`, `state`, `resync`, and `transcript` of one agent if it is named."""
+        """Events `hive`, `state`, `needs`, `ports`, `resync`, and `transcript` of one agent if it is named."""
         name = None if agent is None else parse_known_agent_name(agent)
         cursor = None if last_event_id is None else parse_cursor(last_event_id)
         subscription = services.feed.subscribe(lambda item: _wanted(item, name))
@@ -87,6 +91,7 @@ async def _write(
                 yield b": alive\n\n"
             for piece in _render_pieces(fresh, cursor):
                 yield piece
+            await asyncio.sleep(FRAME_S)
     finally:
         services.feed.unsubscribe(subscription)
 
@@ -124,14 +129,17 @@ def _is_new(item: Item, cursor: Cursor) -> bool:
 
 def _render_pieces(items: Iterable[Item], cursor: Cursor) -> Iterator[bytes]:
     """Many events at a time, and never much more than PIECE_BYTES: a client that stalls holds no more than that."""
-    piece = b""
+    forms: list[bytes] = []
+    size = 0
     for item in items:
-        piece += _render(item, cursor)
-        if len(piece) >= PIECE_BYTES:
-            yield piece
-            piece = b""
-    if piece:
-        yield piece
+        forms.append(form := _render(item, cursor))
+        size += len(form)
+        if size >= PIECE_BYTES:
+            yield b"".join(forms)
+            forms.clear()
+            size = 0
+    if forms:
+        yield b"".join(forms)
 
 
 def _render(item: Item, cursor: Cursor) -> bytes:
@@ -140,4 +148,4 @@ def _render(item: Item, cursor: Cursor) -> bytes:
         cursor.event_id = item.event_id or cursor.event_id
     elif item.kind == "transcript":
         cursor.seq = item.data["seq"]
-    return f"id: {cursor}\nevent: {item.kind}\ndata: {item.text}\n\n".encode()
+    return item.render(cursor.event_id, cursor.seq)

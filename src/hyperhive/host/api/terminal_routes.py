@@ -41,7 +41,9 @@ def terminal_routes(services: Services) -> APIRouter:
 
         To the client: binary output, and texts `{"kind": "resized", columns, rows}`, `{"kind": "ended", status}`.
         From it: binary input, and texts `{"kind": "resize", columns, rows}`, `{"kind": "ack", count}`: the bytes of
-        output that it has dealt with. Without those it is sent a few hundred KiB and no more.
+        output that it has dealt with. Without those it is sent a few hundred KiB and no more. And
+        `{"kind": "answer", text}`: what its terminal answers by itself to what a program asked. Of several clients that
+        may write, the one that typed last is heard, at first the one that came first.
         """
         if mode not in {"write", "read"}:
             raise InvalidInputError("mode: neither write nor read", "leave it out to write")

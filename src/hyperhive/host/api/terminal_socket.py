@@ -11,7 +11,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from hyperhive.core.errors import HiveError, InvalidInputError, TooLargeError, TooManyError
 from hyperhive.host.terminal_live import Attachment
-from hyperhive.wire.operator import TerminalAck, TerminalEnded, TerminalReplayed, TerminalResize, TerminalResized
+from hyperhive.wire.operator import (
+    TerminalAck,
+    TerminalAnswer,
+    TerminalEnded,
+    TerminalReplayed,
+    TerminalResize,
+    TerminalResized,
+)
 
 # Of output. A browser draws between two frames.
 FRAME_LIMIT_BYTES = 64 * 1024
@@ -36,7 +43,7 @@ _REASON_LIMIT_BYTES = 123
 # What the client causes, and what sending to one that is gone raises.
 _EXPECTED = (HiveError, WebSocketDisconnect, RuntimeError)
 
-_Control = TerminalResize | TerminalAck
+_Control = TerminalResize | TerminalAck | TerminalAnswer
 _CONTROL: TypeAdapter[_Control] = TypeAdapter(Annotated[_Control, Field(discriminator="kind")])
 
 
@@ -181,6 +188,9 @@ class SocketViewer:
     def _control(self, control: _Control, attachment: Attachment) -> None:
         if isinstance(control, TerminalResize):
             attachment.resize(control.columns, control.rows)
+        elif isinstance(control, TerminalAnswer):
+            if attachment.answers:
+                self._type(control.text.encode(), attachment)
         elif control.count > self._unacknowledged:
             raise InvalidInputError("more was acknowledged than was sent", "count each byte of output once")
         else:
@@ -216,7 +226,7 @@ def _parse_control(text: str) -> _Control:
     try:
         return _CONTROL.validate_json(text)
     except ValidationError as error:
-        raise InvalidInputError("a text is neither resize nor ack", "input is sent as binary") from error
+        raise InvalidInputError("a text is neither resize nor ack nor answer", "input is sent as binary") from error
 
 
 def _cut(reason: str) -> str:

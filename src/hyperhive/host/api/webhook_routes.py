@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from hyperhive.host import webhooks as host
 from hyperhive.host.api.message_routes import Id
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import NewWebhook, Webhook, WebhookRequest, WebhookTest
+from hyperhive.wire.operator import NewWebhook, WaitingEvent, Webhook, WebhookDrop, WebhookRequest, WebhookTest
 
 
 def webhook_routes(services: Services) -> APIRouter:
@@ -33,6 +33,16 @@ def webhook_routes(services: Services) -> APIRouter:
         """Sends something that is no event, once. Answers once it was taken, or was not."""
         return WebhookTest(fault=await webhooks.test_hook(webhook_id))
 
+    @routes.post("/api/webhooks/{webhook_id}/retry")
+    async def retry_webhook(webhook_id: Id) -> WebhookTest:
+        """Sends the event that waits, now. Answers once it was taken, or was not."""
+        return WebhookTest(fault=await webhooks.retry_hook(webhook_id))
+
+    @routes.post("/api/webhooks/{webhook_id}/drop", status_code=204)
+    async def drop_event(webhook_id: Id, request: WebhookDrop) -> None:
+        """Gives up the event that waits, so that those behind it are sent."""
+        await webhooks.drop_event(webhook_id, request.event)
+
     return routes
 
 
@@ -47,4 +57,11 @@ def _show_webhook(hook: host.Webhook) -> Webhook:
         ok_at=hook.ok_at,
         error=hook.error,
         dead=hook.dead,
+        dead_at=hook.dead_at,
+        dead_reason=hook.dead_reason,
+        waiting=None if hook.waiting is None else _show_waiting(hook.waiting),
     )
+
+
+def _show_waiting(waiting: host.Waiting) -> WaitingEvent:
+    return WaitingEvent(id=waiting.id, name=waiting.name, agent=waiting.agent, at=waiting.at, count=waiting.count)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from hyperhive.core.approvals import AT_WORK, ApprovalKind
-from hyperhive.core.errors import HiveError, InvalidInputError, StorageError, UnavailableError
+from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, StorageError, UnavailableError
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots
 from hyperhive.core.policy import Policy, render_policy
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 SCHEMA_FILE = "agent.schema.json"
 # claude gets it, with our own text before it, as one argument, for which the kernel allows 128 KiB.
 PROMPT_LIMIT_BYTES = 96 * 1024
+# What the parser says of a file that is no TOML, at the first place that it names.
+_AT_LINE = re.compile(rf"{re.escape(CONFIG_FILE)} is (not (?:TOML|UTF-8))(?:: (.*))? \(at line (\d+)[^)]*\)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +210,16 @@ class Configs:
     async def _find_manager_uid(self) -> int | None:
         row = await self._store.read(lambda view: view.find("get_agent", name=MANAGER))
         return None if row is None else row["uid"]
+
+
+def render_config_failure(error: HiveError) -> str:
+    """Why an agent is not started with its config, with the line in the file where that is known."""
+    found = _AT_LINE.fullmatch(error.message)
+    if found is not None:
+        kind, what, line = found.groups()
+        return f"config does not parse, line {line}: {what or kind}"
+    words = "config cannot be used" if isinstance(error, InvalidInputError | NotFoundError) else "config cannot be read"
+    return f"{words}: {error.message}" + (f" ({error.hint})" if error.hint else "")
 
 
 def render_harness_config(version: Version) -> HarnessConfig:

@@ -39,8 +39,7 @@ def show_status(row: AgentRow, live: Live, parks: dict[ParkKind, Park], reminder
         name=row.name,
         running=running,
         failed=row.state in {"failed", "crashed"} or ParkKind.FAILING in parks,
-        # What is deployed is in force; what was approved and could not be deployed is not.
-        needs_update=bool(row.config_error),
+        needs_update=bool(row.needs_update),
         needs_login=ParkKind.LOGIN in parks or turn is TurnState.NEEDS_LOGIN or (running and live.login == "none"),
         deployed_sha=row.commit[: wire.SHA_CHARS] or None,
         pending_reminders=reminders,

@@ -163,11 +163,13 @@ class LinkMethods:
     async def _hello(self, connection: LinkConnection, params: dict[str, Any]) -> wire.HelloResult:
         hello = _check(p.HelloParams, params)
         if hello.protocol != wire.PROTOCOL_VERSION:
+            self._agents.note_version(connection.agent, hello.version)
             raise InvalidInputError(
                 f"the daemon speaks version {wire.PROTOCOL_VERSION} of the agent link, not {hello.protocol}",
                 "restart the agent: its program is older or newer than the daemon's",
             )
         await self._agents.connected(connection, hello.generation)
+        self._agents.note_version(connection.agent, hello.version)
         self._broker.leave_all(connection.agent)
         await self._broker.reclaim(connection.agent, hello.generation, hello.holding)
         stored_seq = await self._transcripts.newest_seq(connection.agent)

@@ -15,6 +15,7 @@ from hyperhive.wire.agent_link import BUNDLE_LIMIT_BYTES
 
 # What fits into one request at the least: a harness that holds more has to ask more than once.
 IDS_LIMIT = 1000
+VERSION_LIMIT_CHARS = 40
 
 Key = Annotated[str, Field(min_length=8, max_length=128)]
 # SQLite's integers are 64 bits wide.
@@ -32,6 +33,7 @@ class HelloParams(Params):
     protocol: int
     generation: int
     holding: Ids
+    version: str = Field(default="", max_length=VERSION_LIMIT_CHARS)
 
 
 class RecvParams(Params):

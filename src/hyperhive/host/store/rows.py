@@ -43,6 +43,10 @@ class AgentRecord:
     config_error: str = ""
     # its container is stopped until a message comes
     hibernated: bool = False
+    # it is to be built anew once its turn is over
+    updating: bool = False
+    # the approval that `config_error` is about
+    failed_approval: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ def to_agent(row: sqlite3.Row) -> AgentRecord:
         trying=bool(row["trying"]),
         config_error=row["config_error"],
         hibernated=bool(row["hibernated"]),
+        updating=bool(row["updating"]),
+        failed_approval=row["failed_approval"],
     )
 
 

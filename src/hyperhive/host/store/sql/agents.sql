@@ -50,15 +50,22 @@ where name = :name and destroyed_at is not null
 returning *;
 
 -- name: set_deployed_commit
-update agents set deployed_commit = :commit, deployed_at = :at, trying = 0, config_error = '', failure = ''
+update agents
+set deployed_commit = :commit, deployed_at = :at, trying = 0, config_error = '', failed_approval = null, failure = ''
 where name = :name
 returning *;
 
 -- name: set_config_error
-update agents set config_error = :error where name = :name returning *;
+update agents set config_error = :error, failed_approval = :approval where name = :name returning *;
 
 -- name: set_hibernated
 update agents set hibernated = :hibernated where name = :name and hibernated <> :hibernated returning *;
+
+-- name: set_updating
+update agents set updating = :updating where name = :name and updating <> :updating returning *;
+
+-- name: list_updating_agents
+select * from agents where updating and destroyed_at is null order by name <> 'manager', name;
 
 -- name: count_unsettled
 -- What waits, and what a harness has leased.

@@ -1,10 +1,18 @@
 -- name: insert_webhook
 insert into webhooks (url, events, bodies, secret, added_at, cursor)
 values (:url, :events, :bodies, :secret, :at, (select coalesce(max(id), 0) from events))
-returning *, 0 as dead;
+returning *, 0 as dead, null as dead_at, '' as dead_reason;
 
 -- name: list_webhooks
-select webhooks.*, (select count(*) from webhook_dead where hook = webhooks.id) as dead from webhooks order by id;
+select
+    webhooks.*,
+    (select count(*) from webhook_dead where hook = webhooks.id) as dead,
+    last.died_at as dead_at,
+    coalesce(last.reason, '') as dead_reason
+from webhooks
+left join webhook_dead as last
+    on last.hook = webhooks.id and last.event = (select max(event) from webhook_dead where hook = webhooks.id)
+order by webhooks.id;
 
 -- name: delete_webhook
 delete from webhooks where id = :id returning *;
