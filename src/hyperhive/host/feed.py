@@ -20,7 +20,7 @@ _FORMS = 4
 
 @dataclass(frozen=True)
 class Item:
-    """Something to tell a listener, `data` ready for the wire. `kind`: hive, transcript, state, needs, ports, resync."""
+    """For a listener: `data` is ready for the wire. `kind`: hive, transcript, state, needs, ports or resync."""
 
     kind: str
     data: dict[str, Any]
