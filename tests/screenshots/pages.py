@@ -101,6 +101,19 @@ def _show_journal(page: Page, hive: HiveProcess) -> None:
     expect(page.get_by_test_id("journal-text").locator("span").first).to_be_visible(timeout=TIMEOUT_MS)
 
 
+def _show_files(page: Page, hive: HiveProcess) -> None:
+    _go(page, hive, "/agent/builder/#files", "files")
+    for name in (story.REPOSITORY.removeprefix("/state/"), "tide.py"):
+        page.get_by_test_id(f"entry-{name}").get_by_role("button").click()
+    expect(page.get_by_test_id("files-text")).to_be_visible(timeout=TIMEOUT_MS)
+    _wait_loaded(page)
+
+
+def _show_programs(page: Page, hive: HiveProcess) -> None:
+    page.goto(hive.origin + "/programs/")
+    expect(page.get_by_test_id("webhook-state")).to_have_count(2, timeout=TIMEOUT_MS)
+
+
 def _show_thread(page: Page, hive: HiveProcess) -> None:
     plan = hive.wait_inbox(story.PLAN)
     _go(page, hive, f"/threads/{plan['id']}", "thread")
@@ -157,12 +170,14 @@ SIGHTS = (
     Sight("terminal", _show_terminal),
     Sight("agent-stats", _show_agent_stats),
     Sight("journal", _show_journal),
+    Sight("files", _show_files),
     Sight("thread", _show_thread),
     Sight("approval", _show_approval),
     Sight("question", _show_question),
     Sight("permission", _show_permission),
     Sight("stats", _show_stats),
     Sight("stats-agent", _show_stats_of_one),
+    Sight("programs", _show_programs),
     Sight("palette", _show_palette),
     Sight("login", _show_login, signed_in=False),
     Sight("offline", _show_offline, signed_in=False),

@@ -11,13 +11,14 @@ from typing import Any
 import uvicorn
 
 from hive_process import HiveProcess, end_hive, wait_for
+from hook_receiver import Receiver, run_receiver
 from hyperhive.core.paths import Roots
 from hyperhive.testing.messages_api.app import create_app
 from screenshots import story
 from screenshots.history import write_history
 
 AGENTS = ("builder", "reviewer", "scout", "scribe")
-CREDENTIAL = {"ANTHROPIC_API_KEY": "dummy", "CLAUDE_CODE_OAUTH_TOKEN": ""}
+ENVIRONMENT = {"ANTHROPIC_API_KEY": "dummy", "CLAUDE_CODE_OAUTH_TOKEN": "", "HIVE_WEBHOOK_PRIVATE": "1"}
 PATIENCE_S = 180
 
 
@@ -27,9 +28,10 @@ def open_swarm() -> Generator[HiveProcess]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hive-")))
         upstream = stack.enter_context(_run_model())
-        hive = HiveProcess(folder / "data", ("--upstream", upstream), CREDENTIAL).start()
+        hive = HiveProcess(folder / "data", ("--upstream", upstream), ENVIRONMENT).start()
         stack.callback(end_hive, hive)
         _settle(hive)
+        _tell_programs(hive, stack.enter_context(run_receiver()))
         _work(hive)
         yield hive
 
@@ -72,6 +74,12 @@ def _settle(hive: HiveProcess) -> None:
     hive.stop()
     write_history(Roots(hive.data, hive.run))
     hive.start()
+
+
+def _tell_programs(hive: HiveProcess, receiver: Receiver) -> None:
+    """Two webhooks: one is taken, the other leads nowhere."""
+    hive.post("/api/webhooks", {"url": receiver.url, "events": ["approval.*", "question.*"], "bodies": True})
+    hive.post("/api/webhooks", {"url": "https://board.example/hive", "events": ["agent.crashed", "approval.*"]})
 
 
 def _work(hive: HiveProcess) -> None:
