@@ -1,5 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { Message } from "../api_types.ts";
+import { renderFact } from "../facts.ts";
 import { isInbox, type MessageList, threadOf } from "../messages.ts";
 import { threadPath } from "../route.ts";
 import { renderFirstLine, renderRest } from "../text.ts";
@@ -29,6 +30,7 @@ export function FlowRow({ list, id, search, onThread }: FlowRowProps) {
     open.value = true;
   });
   if (message === undefined) return null;
+  const fact = message.kind === "system" ? renderFact(message.body) : null;
   return (
     <li
       class="flow-row"
@@ -48,7 +50,13 @@ export function FlowRow({ list, id, search, onThread }: FlowRowProps) {
         open={open.value}
         onToggle={(event) => (open.value = event.currentTarget.open)}
       >
-        <Summary body={message.body} search={search} open={open.value} />
+        {fact !== null && !open.value && search === "" ? (
+          <summary>
+            <Inline text={renderFirstLine(fact)} />
+          </summary>
+        ) : (
+          <Summary body={message.body} search={search} open={open.value} />
+        )}
         {open.value && (
           <>
             <Whole body={message.body} search={search} />
