@@ -16,7 +16,7 @@ from hyperhive.host.egress_dial import Dialer, LookUp
 from hyperhive.host.egress_log import EgressLog
 from hyperhive.host.store.store import Store
 from hyperhive.system.sockets import bind_unix
-from hyperhive.wire.operator import EgressRequest
+from hyperhive.wire.operator.records import EgressRequest
 
 DEADLINE_S = 20.0
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"

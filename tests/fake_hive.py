@@ -23,35 +23,26 @@ from hyperhive.core.needs import NeedKind
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.policy import Verdict
 from hyperhive.core.questions import PERMISSION_OPTIONS, PERMISSION_TTL_S, QuestionKind, QuestionStatus
-from hyperhive.wire.operator import (
-    Accepted,
+from hyperhive.wire.operator.agents import AgentRow, CancelResult, Draft, KeptState, Park
+from hyperhive.wire.operator.base import Accepted, ErrorBody, Model
+from hyperhive.wire.operator.configs import (
     AgentConfigView,
-    AgentRow,
     Approval,
-    CancelResult,
     Comparison,
     ConfigFile,
     ConfigVersion,
     DiffHunk,
     DiffLine,
-    Draft,
-    ErrorBody,
     FileDiff,
-    Hive,
-    Journal,
-    KeptState,
-    LoginLink,
     MeaningRow,
-    Message,
-    Model,
-    Need,
-    Park,
     Permission,
     PolicyDecision,
-    Question,
     Review,
-    Sent,
 )
+from hyperhive.wire.operator.hive import Hive, LoginLink
+from hyperhive.wire.operator.messages import Message, Question, Sent
+from hyperhive.wire.operator.needs import Need
+from hyperhive.wire.operator.records import Journal
 
 NOW = datetime.now(UTC)
 

@@ -22,7 +22,7 @@ from hyperhive.host.parts import Parts, build_parts
 from hyperhive.host.store.rows import AgentRecord, Desired
 from hyperhive.host.store.store import Transaction
 from hyperhive.testing.bad_drivers import Faithful
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 
 T = TypeVar("T")
 Wrap = Callable[[Driver], Driver]

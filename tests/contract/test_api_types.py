@@ -1,14 +1,17 @@
 """The pages' types and the operator's API name the same fields, of the same kinds."""
 
 import re
+from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from pkgutil import iter_modules
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from hyperhive.core.events import EventName
 from hyperhive.wire import operator
+from hyperhive.wire.operator.base import Model
 
 WEB = Path(__file__).parents[2] / "web" / "src"
 SOURCE = (WEB / "api_types.ts").read_text()
@@ -52,12 +55,24 @@ def expand(text: str, aliases: dict[str, set[str]]) -> str:
     return " | ".join("|".join(sorted(aliases[part])) if part in aliases else part for part in text.split(" | "))
 
 
+def load_models() -> dict[str, type[BaseModel]]:
+    """Every request and answer of the API."""
+    modules = [import_module(f"{operator.__name__}.{found.name}") for found in iter_modules(operator.__path__)]
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Model)
+    }
+
+
 INTERFACES = read_interfaces()
+MODELS = load_models()
 
 
 @pytest.mark.parametrize("name", sorted(INTERFACES))
 def test_the_pages_read_what_the_api_writes(name: str) -> None:
-    schema = cast("type[BaseModel]", getattr(operator, name)).model_json_schema()
+    schema = MODELS[name].model_json_schema()
     properties: dict[str, Any] = schema["properties"]
     fields = {field.rstrip("?"): text for field, text in INTERFACES[name].items()}
     assert set(fields) == set(properties)

@@ -11,7 +11,7 @@ from git_rig import FILE, FOLDER, SCRIPT, blob, bundle_of, commit, make_reposito
 from hyperhive.core.errors import InvalidInputError, NotFoundError
 from hyperhive.host.configs.diffs import LINES_LIMIT, NO_NEWLINE, parse_patch
 from hyperhive.host.configs.repository import ConfigRepository
-from hyperhive.wire.operator import DiffHunk, FileDiff
+from hyperhive.wire.operator.configs import DiffHunk, FileDiff
 
 
 class Versions:

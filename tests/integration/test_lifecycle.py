@@ -11,7 +11,7 @@ import pytest
 from hyperhive.core.events import EventName
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Driver, DriverError, Observation
 from hyperhive.testing.bad_drivers import DiesAtStart, DiesLater, LeavesRunning, Lies, NeverStarts, Slow, kill
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 from lifecycle_rig import BadDriver, open_hive, wait_for
 
 RUNNING = Observation(ContainerState.RUNNING, pid=1)

@@ -11,7 +11,7 @@ from fake_hive import NOW, FakeHive, answer_with, refuse_with, run_fake_hive
 from hyperhive.cli.budgets import parse_tokens, parse_usd, render_budgets, render_left, render_limits
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import ConflictError, InvalidInputError
-from hyperhive.wire.operator import Budget
+from hyperhive.wire.operator.budgets import Budget
 
 HIVE = Budget(
     agent="*",

@@ -31,7 +31,7 @@ from hyperhive.core.approvals import ApprovalStatus
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError
 from hyperhive.core.policy import Verdict
 from hyperhive.wire import agent_config
-from hyperhive.wire.operator import Model
+from hyperhive.wire.operator.base import Model
 
 SCREEN = Screen(now=NOW)
 HOSTILE = "\x1b[2J\r\u202e\u200bevil\n#99 forged"

@@ -12,7 +12,7 @@ from fake_hive import NOW, FakeHive, answer_with, refuse_with, run_fake_hive
 from hyperhive.cli.devices import render_devices
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import NotFoundError
-from hyperhive.wire.operator import Device
+from hyperhive.wire.operator.needs import Device
 
 PHONE = Device(
     id=3,

@@ -5,7 +5,7 @@ from typing import Any
 
 from hyperhive.cli.egress import render_egress
 from hyperhive.cli.rendering import Screen
-from hyperhive.wire.operator import EgressRequest
+from hyperhive.wire.operator.records import EgressRequest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

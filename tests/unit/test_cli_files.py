@@ -15,7 +15,7 @@ from fake_hive import NOW, FakeHive, answer_with, refuse_with, run_fake_hive
 from hyperhive.cli.files import render_folder
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import ConflictError, RefusedError
-from hyperhive.wire.operator import StateEntry, StateFile, StateFolder
+from hyperhive.wire.operator.records import StateEntry, StateFile, StateFolder
 
 FOLDER = StateFolder(
     path="",

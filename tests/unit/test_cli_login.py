@@ -9,7 +9,7 @@ import pytest
 from cli_process import asked, call
 from fake_hive import FakeHive, answer_with, refuse_with, run_fake_hive
 from hyperhive.core.errors import InvalidInputError
-from hyperhive.wire.operator import Login, LoginStarted
+from hyperhive.wire.operator.agents import Login, LoginStarted
 
 URL = (
     "https://claude.com/cai/oauth/authorize?code_challenge=c&state=S"

@@ -32,7 +32,7 @@ from hyperhive.core.approvals import ApprovalStatus
 from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, NotFoundError, RefusedError
 from hyperhive.core.paths import decide_roots
 from hyperhive.core.questions import QuestionKind
-from hyperhive.wire.operator import DiffHunk, DiffLine
+from hyperhive.wire.operator.configs import DiffHunk, DiffLine
 
 NOTES_QUESTION = QUESTION.model_copy(update={"id": 8, "kind": QuestionKind.NOTES, "options": ["apply", "keep the old"]})
 

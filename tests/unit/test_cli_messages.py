@@ -18,7 +18,7 @@ from hyperhive.cli.messages import PAGE, parse_ttl, render_inbox
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import HiveError
 from hyperhive.core.messages import MessageState, SenderKind
-from hyperhive.wire.operator import Message
+from hyperhive.wire.operator.messages import Message
 
 DEADLINE_S = 30
 PLAIN = Screen(now=datetime.now(UTC))

@@ -13,7 +13,8 @@ from hyperhive.cli.diffs import DiffStyle
 from hyperhive.cli.notes import render_notes_diff, render_versions
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import ConflictError
-from hyperhive.wire.operator import NotesDiff, NotesVersion
+from hyperhive.wire.operator.configs import NotesDiff
+from hyperhive.wire.operator.records import NotesVersion
 
 ASKED = NotesVersion(
     commit="ab" * 20, at=NOW - timedelta(minutes=5), kind="asked", size_before=40_000, size_after=2_000

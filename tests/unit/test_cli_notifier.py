@@ -16,7 +16,7 @@ from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import NotFoundError
 from hyperhive.core.notifying import Hold
 from hyperhive.core.paths import Roots
-from hyperhive.wire.operator import HeldNeed, NotifierState, NotifyChannel, NotifyTest
+from hyperhive.wire.operator.needs import HeldNeed, NotifierState, NotifyChannel, NotifyTest
 
 PHONE = NotifyChannel(
     name="ntfys",

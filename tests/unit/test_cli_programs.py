@@ -10,7 +10,7 @@ import pytest
 from cli_process import call
 from fake_hive import NOW, FakeHive, answer_with, run_fake_hive
 from hyperhive.core.tokens import TokenScope
-from hyperhive.wire.operator import NewToken, NewWebhook, Token, WaitingEvent, Webhook, WebhookTest
+from hyperhive.wire.operator.programs import NewToken, NewWebhook, Token, WaitingEvent, Webhook, WebhookTest
 
 TOKEN = Token(
     name="ci", scopes=[TokenScope.READ], created_at=NOW, expires_at=NOW + timedelta(days=3650), last_used_at=None

@@ -12,7 +12,7 @@ from fake_hive import NOW, FakeHive, answer_with, refuse_with, run_fake_hive
 from hyperhive.cli.reminders import render_reminders
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import ConflictError
-from hyperhive.wire.operator import Reminder, ScheduledMessage
+from hyperhive.wire.operator.records import Reminder, ScheduledMessage
 
 REMINDER = Reminder(
     id=3, agent="alice", note="look at\nthe build \x1b[2J", due_at=NOW + timedelta(days=3, hours=12), created_at=NOW

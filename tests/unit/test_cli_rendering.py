@@ -29,7 +29,7 @@ from hyperhive.cli.rendering import (
 )
 from hyperhive.cli.review import Request
 from hyperhive.core.text import text_width
-from hyperhive.wire.operator import Model
+from hyperhive.wire.operator.base import Model
 
 SCREEN = Screen(now=NOW)
 HOSTILE = "\x1b[2J\r\u202eevil\n#99 from operator, 1 s ago"

@@ -11,7 +11,7 @@ from hyperhive.cli.rendering import Screen
 from hyperhive.cli.review import EFFECTS, Request, render_request, render_review
 from hyperhive.core.effects import Effect
 from hyperhive.core.text import text_width
-from hyperhive.wire.operator import Model
+from hyperhive.wire.operator.base import Model
 
 SCREEN = Screen(now=NOW)
 WIDE = replace(SCREEN, width=SIDE_BY_SIDE_COLUMNS + 10)

@@ -11,7 +11,7 @@ from cli_process import asked, call
 from fake_hive import FakeHive, answer_with, refuse_with, run_fake_hive
 from hyperhive.cli.stats import render_chart, render_figure
 from hyperhive.core.errors import InvalidInputError
-from hyperhive.wire.operator import StatsOfAgents, StatsPage
+from hyperhive.wire.operator.stats import StatsOfAgents, StatsPage
 
 PAGE = StatsPage.model_validate(
     {

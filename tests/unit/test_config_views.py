@@ -20,7 +20,7 @@ from hyperhive.host.container_spec import HarnessSettings, plan_container
 from hyperhive.host.powers import list_powers
 from hyperhive.host.store.rows import AgentRecord, Desired
 from hyperhive.wire.agent_config import parse_agent_config
-from hyperhive.wire.operator import PolicyCheckRequest
+from hyperhive.wire.operator.configs import PolicyCheckRequest
 
 HOSTILE = ["..", "-x", "a/b", "%2e%2e", ".", "", "A", "operator", "x" * 64, "a\0b"]
 TOML = """

@@ -23,7 +23,7 @@ from hyperhive.host.drivers.protocol import ContainerState, Observation
 from hyperhive.host.roster import Live
 from hyperhive.system.sockets import bind_unix, connect_unix, has_hung_up
 from hyperhive.wire.host_sock import LINE_LIMIT_BYTES, AgentStatus, Urls
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 
 AT = datetime(2026, 9, 1, tzinfo=UTC)
 ROW = AgentRow.model_construct(

@@ -13,7 +13,7 @@ from hyperhive.core.errors import InvalidInputError, NotFoundError
 from hyperhive.host.drivers.container_log import ContainerLog
 from hyperhive.host.drivers.protocol import DriverError
 from hyperhive.host.journals import KEPT_BYTES, PAGE_BYTES, SCAN_BYTES, WAITERS_LIMIT, Journals, check_words
-from hyperhive.wire.operator import Journal
+from hyperhive.wire.operator.records import Journal
 
 DEADLINE_S = 30
 

@@ -11,7 +11,7 @@ from config_strategies import CONFIGS
 from hyperhive.core.effects import Effect
 from hyperhive.host.configs.meaning import plan_effect, plan_meaning
 from hyperhive.wire.agent_config import AgentConfig, ScheduleEntry, get_effect, parse_agent_config
-from hyperhive.wire.operator import FileDiff, MeaningRow
+from hyperhive.wire.operator.configs import FileDiff, MeaningRow
 
 Change = Literal["added", "removed", "changed"]
 

@@ -9,7 +9,7 @@ from config_rig import ConfigRig, open_config_rig
 from hyperhive.core.approvals import ApprovalStatus
 from hyperhive.core.effects import Effect
 from hyperhive.core.errors import NotFoundError
-from hyperhive.wire.operator import FileDiff, Review
+from hyperhive.wire.operator.configs import FileDiff, Review
 from proposer import git
 
 

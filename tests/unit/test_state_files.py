@@ -28,7 +28,7 @@ from hyperhive.host.state_files import (
     StateFiles,
     decode_text,
 )
-from hyperhive.wire.operator import StateEntry
+from hyperhive.wire.operator.records import StateEntry
 
 SECRET = "the operator's secret"
 DEADLINE_S = 60

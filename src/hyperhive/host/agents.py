@@ -32,7 +32,7 @@ from hyperhive.host.store.rows import AgentRecord, Desired
 from hyperhive.host.store.store import Store, Transaction
 from hyperhive.system.clock import now
 from hyperhive.wire.agent_link import CANCEL_TURN, HarnessConfig
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 
 log = structlog.get_logger(__name__)
 

@@ -48,7 +48,7 @@ from hyperhive.system.clock import now
 from hyperhive.system.http_server import own_uid_or_root, serve_http
 from hyperhive.system.lock import hold_lock
 from hyperhive.system.sockets import bind_unix
-from hyperhive.wire.operator import Hive
+from hyperhive.wire.operator.hive import Hive
 
 log = structlog.get_logger(__name__)
 

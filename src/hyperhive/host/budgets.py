@@ -46,7 +46,7 @@ from hyperhive.host.price_file import PriceFile
 from hyperhive.host.store.rows import AgentRecord, to_agent
 from hyperhive.host.store.store import Store
 from hyperhive.system.clock import now
-from hyperhive.wire.operator import Budget
+from hyperhive.wire.operator.budgets import Budget
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from hyperhive.host.powers import list_powers
 from hyperhive.host.store.rows import AgentRecord, to_approval
 from hyperhive.host.store.store import Store
 from hyperhive.wire.agent_config import AgentConfig
-from hyperhive.wire.operator import (
+from hyperhive.wire.operator.configs import (
     AgentConfigView,
     ConfigFile,
     ConfigVersion,

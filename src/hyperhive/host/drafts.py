@@ -23,7 +23,7 @@ from hyperhive.host.notices import notify_manager
 from hyperhive.host.store.store import Store, Transaction, View
 from hyperhive.system.clock import from_millis
 from hyperhive.system.files import make_folders_beneath
-from hyperhive.wire.operator import Draft
+from hyperhive.wire.operator.agents import Draft
 
 log = structlog.get_logger(__name__)
 

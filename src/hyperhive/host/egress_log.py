@@ -12,7 +12,7 @@ from hyperhive.core.errors import StorageError
 from hyperhive.core.names import parse_known_agent_name
 from hyperhive.host.store.store import Store, Transaction
 from hyperhive.system.clock import from_millis
-from hyperhive.wire.operator import EgressRequest
+from hyperhive.wire.operator.records import EgressRequest
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from hyperhive.host.drivers.container_log import ContainerLog
 from hyperhive.host.drivers.protocol import Driver, DriverError
 from hyperhive.host.store.store import Store
 from hyperhive.system.files import write_atomically
-from hyperhive.wire.operator import Journal
+from hyperhive.wire.operator.records import Journal
 
 log = structlog.get_logger(__name__)
 

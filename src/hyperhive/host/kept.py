@@ -24,7 +24,7 @@ from hyperhive.host.store.rows import AgentRecord, to_agent
 from hyperhive.host.store.store import Store, Transaction, View
 from hyperhive.system.clock import now
 from hyperhive.system.files import read_beneath
-from hyperhive.wire.operator import AgentRow, KeptState
+from hyperhive.wire.operator.agents import AgentRow, KeptState
 
 # Where claude keeps its login.
 CREDENTIALS_FILE = ".credentials.json"

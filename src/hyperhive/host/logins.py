@@ -23,7 +23,7 @@ from hyperhive.host.park_records import release_in
 from hyperhive.host.store.rows import AgentRecord, Desired
 from hyperhive.host.store.store import Store, Transaction
 from hyperhive.wire.agent_link import LOGIN_CANCEL, LOGIN_FINISH, LOGIN_START
-from hyperhive.wire.operator import Login, LoginStarted
+from hyperhive.wire.operator.agents import Login, LoginStarted
 
 # A little more than the harness gives claude for either.
 ANSWER_TIMEOUT_S = 60.0

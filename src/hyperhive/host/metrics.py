@@ -17,7 +17,7 @@ from hyperhive.core.events import Event
 from hyperhive.host.feed import Feed
 from hyperhive.host.roster import Roster
 from hyperhive.host.store.store import Store, View
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 
 # As Prometheus reads it; what the library writes.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -37,7 +37,8 @@ from hyperhive.system.files import read_beneath
 from hyperhive.system.plain_files import replace_plain
 from hyperhive.wire.agent_link import SET_NOTES, SetNotesParams
 from hyperhive.wire.jsonrpc import LINE_LIMIT_BYTES, Request, encode_request
-from hyperhive.wire.operator import NotesDiff, NotesVersion
+from hyperhive.wire.operator.configs import NotesDiff
+from hyperhive.wire.operator.records import NotesVersion
 
 LIST_LIMIT = 100
 # A harness rewrites at most every ten minutes; an agent that writes to the link itself gets no further either.

@@ -20,7 +20,7 @@ from hyperhive.core.notes import NOTES_FILE, NotesKind
 from hyperhive.host.configs.repository import ConfigRepository
 from hyperhive.system.files import sync_folder, write_atomically
 from hyperhive.system.git import Git, GitError, Limits, make_repository, parse_object_name
-from hyperhive.wire.operator import FileDiff
+from hyperhive.wire.operator.configs import FileDiff
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from hyperhive.core.names import MANAGER, OPERATOR
 from hyperhive.core.policy import Decision, Policy, Verdict, decide_recipient
 from hyperhive.core.tool_rules import HIVE_SERVER, decide_tool, render_mcp_name
 from hyperhive.wire.agent_config import AgentConfig
-from hyperhive.wire.operator import Permission
+from hyperhive.wire.operator.configs import Permission
 
 BASH = "Bash"
 

@@ -9,11 +9,11 @@ from hyperhive.core.parking import EVERYONE, Park
 from hyperhive.core.questions import Question
 from hyperhive.core.reminders import Reminder
 from hyperhive.host.store.rows import TranscriptEntry
-from hyperhive.wire import operator as wire
+from hyperhive.wire.operator import agents, configs, messages, records
 
 
-def show_message(message: Message) -> wire.Message:
-    return wire.Message(
+def show_message(message: Message) -> messages.Message:
+    return messages.Message(
         id=message.id,
         sender=message.sender,
         kind=sender_kind(message.sender),
@@ -32,16 +32,16 @@ def show_message(message: Message) -> wire.Message:
     )
 
 
-def show_approval(approval: Approval) -> wire.Approval:
-    return wire.Approval.model_validate(approval, from_attributes=True)
+def show_approval(approval: Approval) -> configs.Approval:
+    return configs.Approval.model_validate(approval, from_attributes=True)
 
 
-def show_question(question: Question) -> wire.Question:
-    return wire.Question.model_validate(question, from_attributes=True)
+def show_question(question: Question) -> messages.Question:
+    return messages.Question.model_validate(question, from_attributes=True)
 
 
-def show_reminder(reminder: Reminder) -> wire.Reminder:
-    return wire.Reminder(
+def show_reminder(reminder: Reminder) -> records.Reminder:
+    return records.Reminder(
         id=reminder.id,
         agent=reminder.agent,
         note=reminder.note,
@@ -50,12 +50,12 @@ def show_reminder(reminder: Reminder) -> wire.Reminder:
     )
 
 
-def show_found_park(park: Park | None) -> wire.Park | None:
+def show_found_park(park: Park | None) -> agents.Park | None:
     return None if park is None else show_park(park)
 
 
-def show_park(park: Park) -> wire.Park:
-    return wire.Park(
+def show_park(park: Park) -> agents.Park:
+    return agents.Park(
         kind=park.kind, since=park.since, until=park.until, reason=park.reason, hive=park.agent == EVERYONE
     )
 

@@ -17,7 +17,7 @@ from hyperhive.host.present import show_approval
 from hyperhive.host.store.rows import to_agent, to_approval
 from hyperhive.host.store.store import Store, View
 from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE, AgentConfig, parse_agent_config
-from hyperhive.wire.operator import Comparison, FileDiff, Review
+from hyperhive.wire.operator.configs import Comparison, FileDiff, Review
 
 # What was asked earlier than these is of the past.
 EARLIER_LIMIT = 5

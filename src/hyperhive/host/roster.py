@@ -24,7 +24,7 @@ from hyperhive.host.present import show_found_park
 from hyperhive.host.store.rows import AgentRecord, Desired, to_agent
 from hyperhive.host.store.store import Store, View
 from hyperhive.system.clock import now
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 
 # Changes of a busy agent within this time make one row, not many.
 SETTLE_S = 0.05

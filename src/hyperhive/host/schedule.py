@@ -27,7 +27,7 @@ from hyperhive.host.schedule_records import (
 from hyperhive.host.store.rows import ScheduleRecord, to_reminder, to_schedule
 from hyperhive.host.store.store import Store
 from hyperhive.system.clock import from_millis, now, to_millis
-from hyperhive.wire.operator import ScheduledMessage
+from hyperhive.wire.operator.records import ScheduledMessage
 
 log = structlog.get_logger(__name__)
 

@@ -30,7 +30,7 @@ from hyperhive.core.text import cut_text
 from hyperhive.host.agent_records import get_any_agent
 from hyperhive.host.store.store import Store
 from hyperhive.system.files import list_beneath, open_beneath, stat_beneath
-from hyperhive.wire.operator import StateEntry, StateFile, StateFolder
+from hyperhive.wire.operator.records import StateEntry, StateFile, StateFolder
 
 ENTRIES_LIMIT = 1000
 TEXT_LIMIT_BYTES = 1024 * 1024

@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,52 @@ def stat_beneath(folder: Path, relative: str) -> os.stat_result:
     flags = os.O_PATH | os.O_NOFOLLOW
     with _opened(folder) as root, _closing(_openat2(root, _encode(relative), flags)) as found:
         return os.fstat(found)
+
+
+def walk_beneath(folder: Path, refused: Callable[[bytes, OSError], None]) -> Iterator[tuple[bytes, os.stat_result]]:
+    """All below `folder`, each folder before what is in it: no link followed, no other file system entered.
+
+    What goes away meanwhile is not there; `refused` hears of each folder that cannot be listed, such as one with a path
+    of over 4 KiB. Raises OSError if `folder` itself cannot be opened.
+    """
+    pending = [b"."]
+    with _opened(folder) as root:
+        while pending:
+            below = pending.pop()
+            try:
+                entries = _read_folder(root, below)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    refused(below.removeprefix(b"./"), error)
+                continue
+            for name, status in entries:
+                path = b"%s/%s" % (below, name)
+                yield path.removeprefix(b"./"), status
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(path)
+
+
+def open_regular_beneath(folder: Path, relative: bytes) -> int:
+    """A read-only handle of a regular file, with no link followed on the way: as `open_beneath`, whoever owns it.
+
+    For those who only copy what is there and give it back to its owner: a file of several names is taken, too.
+    """
+    with _opened(folder) as root, _closing(_openat2(root, relative, os.O_PATH)) as found:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", os.fsdecode(relative))
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+def read_link_beneath(folder: Path, relative: bytes) -> bytes:
+    """Where a link points to; it and those on the way are not followed. Raises OSError, ENOENT for what is no link."""
+    with _opened(folder) as root, _closing(_openat2(root, relative, os.O_PATH | os.O_NOFOLLOW)) as found:
+        return os.readlink(b"", dir_fd=found)
+
+
+def open_folder_beneath(folder: Path, relative: bytes) -> int:
+    """A handle of a folder in `folder`, with no link followed on the way. Raises OSError as `open_beneath`."""
+    with _opened(folder) as root:
+        return _openat2(root, relative, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def write_atomically(path: Path, content: bytes, mode: int) -> None:
@@ -305,6 +351,15 @@ def _openat2(root: int, relative: bytes, flags: int) -> int:
     if handle < 0:
         raise _error(os.fsdecode(relative))
     return handle
+
+
+def _read_folder(root: int, relative: bytes) -> list[tuple[bytes, os.stat_result]]:
+    found: list[tuple[bytes, os.stat_result]] = []
+    with _closing(_openat2(root, relative, os.O_RDONLY | os.O_DIRECTORY)) as handle, os.scandir(handle) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((os.fsencode(entry.name), entry.stat(follow_symlinks=False)))
+    return found
 
 
 def _list_folder(root: int, relative: bytes) -> Iterator[tuple[bytes, os.stat_result]]:

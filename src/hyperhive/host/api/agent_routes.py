@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 
 from hyperhive.core.names import OPERATOR
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import AgentRow, CancelResult, KeptState, SpawnRequest
+from hyperhive.wire.operator.agents import AgentRow, CancelResult, KeptState, SpawnRequest
 
 # Validated by `core.names` in the service; the bound only keeps error messages short.
 Name = Annotated[str, Path(max_length=200)]

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from hyperhive.core.parking import EVERYONE
 from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import Budget, BudgetRequest, GrantRequest
+from hyperhive.wire.operator.budgets import Budget, BudgetRequest, GrantRequest
 
 
 def budget_routes(services: Services) -> APIRouter:

@@ -8,11 +8,11 @@ from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_approval
 from hyperhive.wire.agent_config import render_schema
-from hyperhive.wire.operator import (
+from hyperhive.wire.operator.agents import Draft
+from hyperhive.wire.operator.configs import (
     AgentConfigView,
     Approval,
     ConfigVersion,
-    Draft,
     PolicyCheckRequest,
     PolicyDecision,
     RevertRequest,

@@ -7,7 +7,8 @@ from hyperhive.core.questions import QuestionStatus
 from hyperhive.host.api.message_routes import Id
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_approval, show_question
-from hyperhive.wire.operator import AnswerRequest, Approval, DenyRequest, Question, Review
+from hyperhive.wire.operator.configs import Approval, DenyRequest, Review
+from hyperhive.wire.operator.messages import AnswerRequest, Question
 
 
 def decision_routes(services: Services) -> APIRouter:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import EgressRequest
+from hyperhive.wire.operator.records import EgressRequest
 
 
 def egress_routes(services: Services) -> APIRouter:

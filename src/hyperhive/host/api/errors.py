@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hyperhive.core.errors import HiveError
-from hyperhive.wire.operator import ErrorBody
+from hyperhive.wire.operator.base import ErrorBody
 
 log = structlog.get_logger(__name__)
 

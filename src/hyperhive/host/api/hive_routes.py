@@ -11,7 +11,7 @@ from hyperhive.host.api.guard import cookie_name, read_cookie
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_found_park
 from hyperhive.host.sessions import SESSION_LIFETIME
-from hyperhive.wire.operator import Hive, LoginLink, Shutdown
+from hyperhive.wire.operator.hive import Hive, LoginLink, Shutdown
 
 
 def hive_routes(services: Services) -> APIRouter:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import Login, LoginCode, LoginStarted
+from hyperhive.wire.operator.agents import Login, LoginCode, LoginStarted
 
 # Validated by `core.names` in the service; the bound only keeps error messages short.
 Name = Annotated[str, Path(max_length=200)]

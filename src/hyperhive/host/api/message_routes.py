@@ -12,12 +12,13 @@ from hyperhive.host.api.services import Services
 from hyperhive.host.message_views import NEWEST, MessageFilter
 from hyperhive.host.present import show_message
 from hyperhive.host.sends import Sending
-from hyperhive.wire.operator import Message, SendRequest, Sent
+from hyperhive.wire.operator.messages import Message, SendRequest, Sent
 
 Before = Annotated[int, Query(ge=0, le=NEWEST, description="Only messages with a smaller id.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Id = Annotated[int, Path(ge=0, le=NEWEST)]
 Agent = Annotated[str | None, Query(max_length=200, description="From or to this one.")]
+Recipient = Annotated[str | None, Query(max_length=200, description="To this one.")]
 After = Annotated[int | None, Query(ge=0, le=NEWEST, description="Only messages with a larger id, the oldest first.")]
 Thread = Annotated[int | None, Query(ge=0, le=NEWEST, description="The message of that id and all of its thread.")]
 SearchText = Annotated[str, Query(max_length=2000, description='Words that are all in it; "a phrase"; a beginning*.')]
@@ -35,6 +36,7 @@ def message_routes(services: Services) -> APIRouter:
         after: After = None,
         limit: Limit = 50,
         agent: Agent = None,
+        recipient: Recipient = None,
         state: MessageState | None = None,
         kind: SenderKind | None = None,
         thread: Thread = None,
@@ -44,10 +46,12 @@ def message_routes(services: Services) -> APIRouter:
 
         While a part of the messages cannot be searched yet, a header tells how many they are.
         """
-        wanted = MessageFilter(agent=agent, state=state, kind=kind, thread=thread, search=parse_search(search))
+        wanted = MessageFilter(
+            agent=agent, recipient=recipient, state=state, kind=kind, thread=thread, search=parse_search(search)
+        )
         if after is not None:
             if wanted.search is not None or thread is not None or before != NEWEST:
-                raise InvalidInputError("after goes with agent, state and kind alone", "leave the others out")
+                raise InvalidInputError("after goes with agent, recipient, state and kind alone", "leave the others out")
             return [show_message(message) for message in await views.list_messages_after(wanted, after, limit)]
         found = await views.find_messages(wanted, before, limit)
         if found.unsearched:

@@ -6,7 +6,8 @@ from hyperhive.core.names import parse_known_agent_name
 from hyperhive.host.api.message_routes import Id
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_message
-from hyperhive.wire.operator import Message, Need
+from hyperhive.wire.operator.messages import Message
+from hyperhive.wire.operator.needs import Need
 
 
 def needs_routes(services: Services) -> APIRouter:

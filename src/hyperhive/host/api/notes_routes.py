@@ -7,7 +7,8 @@ from fastapi import APIRouter, Path, Query
 from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
 from hyperhive.host.notes import LIST_LIMIT
-from hyperhive.wire.operator import NotesDiff, NotesVersion, RestoreRequest
+from hyperhive.wire.operator.configs import NotesDiff
+from hyperhive.wire.operator.records import NotesVersion, RestoreRequest
 
 # Looked at closely by the service; the bound only keeps error messages short.
 Commit = Annotated[str, Path(max_length=64)]

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from hyperhive.core.notifying import Hold, Plan, Reason
 from hyperhive.host import notifier as host
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import HeldNeed, NotifierState, NotifyChannel, NotifyTest, NotifyTestRequest
+from hyperhive.wire.operator.needs import HeldNeed, NotifierState, NotifyChannel, NotifyTest, NotifyTestRequest
 
 
 def notifier_routes(services: Services) -> APIRouter:

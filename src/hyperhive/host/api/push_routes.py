@@ -8,7 +8,7 @@ from hyperhive.host.api.message_routes import NEWEST
 from hyperhive.host.api.services import Services
 from hyperhive.host.endpoints import parse_endpoint
 from hyperhive.host.push.devices import Device as Known
-from hyperhive.wire.operator import Device, DeviceChange, DeviceRequest, PushKey
+from hyperhive.wire.operator.needs import Device, DeviceChange, DeviceRequest, PushKey
 
 DeviceId = Annotated[int, Path(ge=0, le=NEWEST)]
 

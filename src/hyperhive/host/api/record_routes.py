@@ -10,7 +10,7 @@ from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
 from hyperhive.host.journals import check_words
 from hyperhive.host.present import show_transcript_entry
-from hyperhive.wire.operator import Journal, TranscriptEvent
+from hyperhive.wire.operator.records import Journal, TranscriptEvent
 
 WAIT_LIMIT_S = 25
 

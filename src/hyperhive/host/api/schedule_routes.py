@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from hyperhive.core.names import OPERATOR, parse_known_agent_name
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_reminder
-from hyperhive.wire.operator import Reminder, ScheduledMessage
+from hyperhive.wire.operator.records import Reminder, ScheduledMessage
 
 Agent = Annotated[str | None, Query(max_length=200, description="Left out: all.")]
 # SQLite's integers are 64 bits wide.

@@ -38,7 +38,7 @@ from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.turn_acts import TurnActs
 from hyperhive.host.updates import Updates
 from hyperhive.host.webhooks import Webhooks
-from hyperhive.wire.operator import Hive
+from hyperhive.wire.operator.hive import Hive
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
 from hyperhive.host.state_files import Opened
 from hyperhive.system.http_types import Receive, Scope, Send
-from hyperhive.wire.operator import StateFile, StateFolder
+from hyperhive.wire.operator.records import StateFile, StateFolder
 
 PIECE_BYTES = 256 * 1024
 NAME_LIMIT_CHARS = 100

@@ -14,7 +14,7 @@ from hyperhive.host.api.stats_csv import render_series_csv, render_tools_csv, re
 from hyperhive.host.stats.answers import Answer
 from hyperhive.host.stats.usage import Usage, UsageTables
 from hyperhive.system.clock import now
-from hyperhive.wire.operator import StatsOfAgents, StatsPage, StatsSeries, StatsUsage, UsageRow
+from hyperhive.wire.operator.stats import StatsOfAgents, StatsPage, StatsSeries, StatsUsage, UsageRow
 
 POINTS_DEFAULT = 400
 # With all series some 100 KB: more than any screen shows.

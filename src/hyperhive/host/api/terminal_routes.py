@@ -11,7 +11,7 @@ from hyperhive.core.terminals import Terminal as Shell
 from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
 from hyperhive.host.api.terminal_socket import SocketViewer
-from hyperhive.wire.operator import Terminal, TerminalRequest
+from hyperhive.wire.operator.terminals import Terminal, TerminalRequest
 
 TerminalId = Annotated[str, Path(max_length=ID_LIMIT_CHARS)]
 

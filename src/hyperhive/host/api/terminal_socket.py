@@ -11,7 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from hyperhive.core.errors import HiveError, InvalidInputError, TooLargeError, TooManyError
 from hyperhive.host.terminal_live import Attachment
-from hyperhive.wire.operator import (
+from hyperhive.wire.operator.terminals import (
     TerminalAck,
     TerminalAnswer,
     TerminalEnded,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 
 from hyperhive.core.tokens import Token as Known
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import NewToken, Token, TokenRequest
+from hyperhive.wire.operator.programs import NewToken, Token, TokenRequest
 
 # Validated by `core.tokens` in the service; the bound only keeps error messages short.
 TokenName = Annotated[str, Path(max_length=200)]

@@ -6,7 +6,8 @@ from hyperhive.core.parking import EVERYONE
 from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_park
-from hyperhive.wire.operator import Accepted, ModelRequest, Park, PauseRequest
+from hyperhive.wire.operator.agents import ModelRequest, Park, PauseRequest
+from hyperhive.wire.operator.base import Accepted
 
 
 def turn_routes(services: Services) -> APIRouter:

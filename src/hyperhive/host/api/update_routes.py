@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import Updating
+from hyperhive.wire.operator.agents import Updating
 
 Name = Annotated[str, Path(max_length=200)]
 

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse, Response
 
 from hyperhive.host.api.services import Services
 from hyperhive.host.metrics import CONTENT_TYPE
-from hyperhive.wire.operator import Ready
+from hyperhive.wire.operator.hive import Ready
 
 
 def watch_routes(services: Services) -> APIRouter:

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from hyperhive.host import webhooks as host
 from hyperhive.host.api.message_routes import Id
 from hyperhive.host.api.services import Services
-from hyperhive.wire.operator import NewWebhook, WaitingEvent, Webhook, WebhookDrop, WebhookRequest, WebhookTest
+from hyperhive.wire.operator.programs import NewWebhook, WaitingEvent, Webhook, WebhookDrop, WebhookRequest, WebhookTest
 
 
 def webhook_routes(services: Services) -> APIRouter:

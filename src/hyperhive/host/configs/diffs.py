@@ -12,7 +12,7 @@ from typing import Literal
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.configs.trees import PlainFile
 from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE
-from hyperhive.wire.operator import DiffHunk, DiffLine, FileDiff
+from hyperhive.wire.operator.configs import DiffHunk, DiffLine, FileDiff
 
 # A file with more changed lines is shown folded.
 LARGE_LINES = 400

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hyperhive.core.effects import Effect, latest_effect
 from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE, AgentConfig, get_effect
-from hyperhive.wire.operator import FileDiff, MeaningRow
+from hyperhive.wire.operator.configs import FileDiff, MeaningRow
 
 FILES_AREA = "files"
 ANYTHING = "(anything)"

@@ -38,7 +38,7 @@ from hyperhive.system.git import (
     parse_object_name,
     render_date,
 )
-from hyperhive.wire.operator import FileDiff
+from hyperhive.wire.operator.configs import FileDiff
 
 FIRST_TAG = "deployed/0"
 MESSAGE_LIMIT_CHARS = 4000

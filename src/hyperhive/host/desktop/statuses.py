@@ -17,7 +17,7 @@ from hyperhive.host.parking import Parking
 from hyperhive.host.roster import Roster
 from hyperhive.host.store.store import Store
 from hyperhive.wire.host_sock import AgentStatus, render_statuses
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from hyperhive.core.turns import TurnState
 from hyperhive.host.drivers.protocol import ContainerState
 from hyperhive.host.roster import Live
 from hyperhive.wire import host_sock as wire
-from hyperhive.wire.operator import AgentRow
+from hyperhive.wire.operator.agents import AgentRow
 
 # What clients have on one line.
 STATUS_LIMIT_CHARS = 200

@@ -1,0 +1,1 @@
+"""What `hive backup` and `hive restore` do, with no help of a daemon."""
