@@ -14,7 +14,21 @@ from hyperhive.cli.main import app
 
 # What only acts, draws on a terminal, or speaks to a program: no JSON.
 ACTS = {
-    *("up", "demo", "down", "start", "stop", "restart", "cancel", "destroy", "ack", "answer", "resume", "compact"),
+    *(
+        "up",
+        "demo",
+        "down",
+        "start",
+        "stop",
+        "restart",
+        "rebuild",
+        "cancel",
+        "destroy",
+        "ack",
+        "answer",
+        "resume",
+        "compact",
+    ),
     *("release", "requeue", "dismiss", "completion", "top", "mcp", "token revoke"),
     *("webhook remove", "webhook test", "webhook drop", "webhook retry"),
 }
