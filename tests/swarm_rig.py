@@ -194,7 +194,7 @@ class Swarm:
 
     def wait_at_work(self) -> None:
         """Until all are at it: each agent's first hello takes long, since its config is made for it then."""
-        wait_for(lambda: len(self.history.acked) > 5 * AGENTS, "the swarm to be at work")
+        wait_for(lambda: len(self.history.acked) > 5 * AGENTS, "the swarm to be at work", 120)
 
     def settle(self, timeout_s: float = _SETTLE_TIMEOUT_S) -> None:
         """Ends the sending; returns once each send is answered and nothing waits or is held any more."""

@@ -14,22 +14,8 @@ from hyperhive.cli.main import app
 
 # What only acts, draws on a terminal, or speaks to a program: no JSON.
 ACTS = {
-    *(
-        "up",
-        "demo",
-        "down",
-        "start",
-        "stop",
-        "restart",
-        "rebuild",
-        "cancel",
-        "destroy",
-        "ack",
-        "answer",
-        "resume",
-        "compact",
-    ),
-    *("release", "requeue", "dismiss", "completion", "top", "mcp", "token revoke"),
+    *("up", "demo", "down", "start", "stop", "restart", "rebuild", "cancel", "destroy", "ack", "answer", "resume"),
+    *("compact", "release", "requeue", "dismiss", "completion", "top", "mcp", "token revoke"),
     *("webhook remove", "webhook test", "webhook drop", "webhook retry"),
 }
 
@@ -67,7 +53,7 @@ READS: dict[str, list[str]] = {
 # These write, and say in JSON what came of it; or they go on for ever. Others' tests have them.
 WRITES = {
     *("spawn", "send", "approve", "deny", "revert", "discard", "revive", "purge", "pause", "grant", "login", "tail"),
-    *("show", "shell", "token create", "webhook add"),
+    *("show", "shell", "token create", "webhook add", "backup", "restore"),
 }
 POLICY_VERDICTS = {0, 1, 4}
 

@@ -205,7 +205,7 @@ async def test_a_start_after_a_crash_that_fails_is_tried_again_until_it_succeeds
         driver.failing = True
         await kill(hive.honest, "alice")
         row = await hive.wait_state("failed")
-        assert row.reason.startswith("the machine is on fire (put it out); next try at ")
+        assert row.reason.startswith("not running: the machine is on fire (put it out); next try at ")
         await hive.wait_event(EventName.AGENT_FAILED, 3)
         driver.failing = False
         await wait_started(hive, 2)
@@ -224,7 +224,10 @@ async def test_after_so_many_tries_it_is_given_up_and_resuming_tries_anew() -> N
         await kill(hive.honest, "alice")
         row = await hive.wait_row(lambda row: row.park is not None)
         assert row.park is not None and row.park.kind is ParkKind.FAILING
-        assert (row.state, row.reason) == ("failed", "given up after 4 tries: the machine is on fire (put it out)")
+        assert (row.state, row.reason) == (
+            "failed",
+            "not running: given up after 4 tries: the machine is on fire (put it out)",
+        )
         # One crash and three starts.
         assert driver.failed == 3
         driver.failing = False

@@ -54,7 +54,7 @@ function useSettled(text: string): string {
 }
 
 /** What an earlier version remembered, or nobody offers, narrows nothing. */
-export function parseFilter(texts: Record<keyof MessageFilter, string>): MessageFilter {
+export function parseFilter(texts: Record<Exclude<keyof MessageFilter, "recipient">, string>): MessageFilter {
   const filter: MessageFilter = {};
   const kind = KINDS.find((one) => one === texts.kind);
   const state = STATES.find((one) => one === texts.state);

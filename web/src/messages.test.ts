@@ -205,6 +205,8 @@ test("a filter lets through what is from or to an agent, of a kind, in a thread"
   expect(mayMatch({ agent: "bob", kind: "peer", thread: 3 }, message)).toBe(true);
   expect(mayMatch({ agent: "carol" }, message)).toBe(false);
   expect(mayMatch({ kind: "manager" }, message)).toBe(false);
+  expect(mayMatch({ recipient: "bob" }, message)).toBe(true);
+  expect(mayMatch({ recipient: "alice" }, message)).toBe(false);
   expect(mayMatch({ thread: 5 }, message)).toBe(false);
   expect(mayMatch({ thread: 5 }, createMessage(5))).toBe(true);
 });

@@ -6,6 +6,8 @@ import { Table } from "./table.ts";
 export const MESSAGE_PAGE = 50;
 /** How many a list shows: whoever looks further back gives up the newest, and the other way round. */
 export const MESSAGE_LIMIT = 400;
+/** How many of what is in a list apart from the others stay when they are further back than it shows. */
+const APART_LIMIT = 100;
 /** The most that the hive gives in one answer. */
 const ANSWER_LIMIT = 500;
 /** A list that only the hive can answer for is asked for again this long after something happened. */
@@ -17,6 +19,7 @@ const OPERATOR = "operator";
 export interface MessageFilter {
   /** Whom they are from or to. */
   agent?: string;
+  recipient?: string;
   kind?: SenderKind;
   state?: MessageState;
   thread?: number;
@@ -38,9 +41,10 @@ export const isWaiting = (message: Message) => message.state === "queued" || mes
 
 /** Whether a message may be one of those, as far as a page can tell: what is searched for only the hive finds. */
 export function mayMatch(filter: MessageFilter, message: Message): boolean {
-  const { agent, kind, thread } = filter;
+  const { agent, recipient, kind, thread } = filter;
   return (
     (agent === undefined || message.sender === agent || message.recipient === agent) &&
+    (recipient === undefined || message.recipient === recipient) &&
     (kind === undefined || message.kind === kind) &&
     (thread === undefined || threadOf(message) === thread)
   );
@@ -52,6 +56,8 @@ interface ListOptions {
   mayMatch: (message: Message) => boolean;
   /** Whether `mayMatch` is all there is to it. If not, whatever happens has the list fetched again. */
   exact: boolean;
+  /** What is in the list wherever it stands in time, as long as it `is` so. */
+  apart?: { fetch: () => Promise<Message[]>; is: (message: Message) => boolean };
   /** What is kept together by `keep`; each message for itself when it is left out. */
   groupOf?: (message: Message) => number;
 }
@@ -128,9 +134,14 @@ export class MessageList extends Table<number, Message> {
       this.unseen.value = 0;
       this.lookedBack = false;
       this.floor.value = NOTHING_YET;
-      this.join(page, limit);
+      this.join(page, limit, this.listApart(this.keys.peek()));
     });
     this.settle();
+  }
+
+  /** Whether nothing is missing between a message and the newest one shown. */
+  covers(id: number): boolean {
+    return id >= this.floor.value;
   }
 
   /** Has a message in the list, wherever it stands in time, and all others of its group stay once they are there. */
@@ -160,17 +171,31 @@ export class MessageList extends Table<number, Message> {
     const limit = Math.min(ANSWER_LIMIT, ids.length + MESSAGE_PAGE);
     const newest = ids[0];
     const before = this.away.peek() && newest !== undefined ? { before: newest + 1 } : {};
-    const page = await this.fetch({ ...before, limit });
-    batch(() => this.join(page, limit));
+    const [page, apart] = await this.ask(async () => [
+      await this.options.fetchPage({ ...before, limit }),
+      (await this.options.apart?.fetch()) ?? [],
+    ]);
+    const top = before.before ?? NOTHING_YET;
+    batch(() =>
+      this.join(
+        page,
+        limit,
+        apart.filter((row) => row.id < top),
+      ),
+    );
     this.settle();
   }
 
-  private async fetch(query: MessagePage): Promise<Message[]> {
+  private fetch(query: MessagePage): Promise<Message[]> {
+    return this.ask(() => this.options.fetchPage(query));
+  }
+
+  private async ask<T>(fetchIt: () => Promise<T>): Promise<T> {
     this.fetches += 1;
     try {
-      const page = await this.options.fetchPage(query);
+      const answer = await fetchIt();
       this.error.value = "";
-      return page;
+      return answer;
     } catch (failure) {
       this.error.value = failure instanceof Error ? failure.message : String(failure);
       this.settle();
@@ -185,18 +210,19 @@ export class MessageList extends Table<number, Message> {
   }
 
   /** Takes in the newest `limit` messages. What was there stays if they reach down to it: no silent gap. */
-  private join(page: Message[], limit: number): void {
+  private join(page: Message[], limit: number, apart: Message[]): void {
     const reach = page.length < limit ? EVERYTHING : (page.at(-1)?.id ?? EVERYTHING);
     const floor = this.floor.peek();
     const newest = this.keys.peek().find((id) => id >= floor) ?? EVERYTHING;
     const joined = reach === EVERYTHING || floor === NOTHING_YET || reach > newest ? reach : floor;
     const fetched = new Set(page.map((row) => row.id));
+    const beside = new Set(apart.map((row) => row.id));
     for (const id of this.keys.peek()) {
       const row = this.find(id);
-      const missing = id >= reach && !fetched.has(id);
-      if (row !== undefined && (missing || id < joined) && !this.kept.has(this.groupOf(row))) this.remove(id);
+      const missing = id < joined || (id >= reach && !fetched.has(id));
+      if (row !== undefined && missing && !beside.has(id)) this.removeUnlessKept(id);
     }
-    this.put(...page.filter((row) => row.id >= joined));
+    this.put(...page.filter((row) => row.id >= joined), ...apart);
     this.floor.value = joined;
     if (!this.lookedBack) this.dropOldest();
   }
@@ -238,7 +264,12 @@ export class MessageList extends Table<number, Message> {
   private dropOldest(): void {
     const over = this.keys.peek().slice(MESSAGE_LIMIT);
     if (over.length === 0 || this.lookedBack) return;
-    for (const id of over) this.removeUnlessKept(id);
+    const apart = new Set(
+      this.listApart(over)
+        .slice(0, APART_LIMIT)
+        .map((row) => row.id),
+    );
+    for (const id of over) if (!apart.has(id)) this.removeUnlessKept(id);
     this.floor.value = Math.max(this.floor.peek(), (over[0] ?? EVERYTHING) + 1);
   }
 
@@ -247,6 +278,12 @@ export class MessageList extends Table<number, Message> {
     if (ids.length <= MESSAGE_LIMIT) return;
     for (const id of ids.slice(0, ids.length - MESSAGE_LIMIT)) this.removeUnlessKept(id);
     this.away.value = true;
+  }
+
+  private listApart(ids: readonly number[]): Message[] {
+    const { apart } = this.options;
+    if (apart === undefined) return [];
+    return ids.flatMap((id) => this.find(id) ?? []).filter(apart.is);
   }
 
   private removeUnlessKept(id: number): void {

@@ -131,7 +131,7 @@ function listWaiting(store: Store): PaletteItem[] {
   ];
 }
 
-const AGENT_PANELS = ["notes", "files", "reminders", "config", "journal", "terminal"];
+const AGENT_PANELS = ["inbox", "notes", "files", "reminders", "config", "journal", "terminal"];
 
 /** What an agent has beside its page; the fragment opens it there. */
 function listAgentPlaces(name: string): PaletteItem[] {

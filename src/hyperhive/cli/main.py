@@ -12,6 +12,7 @@ import typer
 from hyperhive.cli import (
     agents,
     approvals,
+    backup,
     budgets,
     completion,
     configs,
@@ -55,7 +56,7 @@ app = typer.Typer(
 for group in (
     *(hive, agents, login, messages, approvals, configs, policy, stats, drafts, turns, budgets, egress, notes),
     *(journal, files, shell, completion),
-    *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks),
+    *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks, backup),
 ):
     app.add_typer(group.commands)
 

@@ -1,4 +1,4 @@
-"""The one door for archives (tar, gzip): what others keep changing goes in whole, and nothing comes out beside its folder.
+"""The one door for archives (tar, gzip): what others keep changing goes in, nothing comes out beside its folder.
 
 What is packed may be changed or replaced at any moment by somebody hostile: sizes are those of the headers whatever
 becomes of the file, links are kept as links. What is unpacked may be made by anybody: every entry is put where the
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.system.files import open_folder_beneath, open_regular_beneath, read_link_beneath, walk_beneath
@@ -28,6 +28,10 @@ HOLES_LIMIT_BYTES = 4 * 1024**3
 
 # Of an owner; and of a time, until 2106.
 _NUMBER_LIMIT = 2**32 - 1
+# The kernel takes no path of 4 KiB: what is unpacked has to fit with some folder above it.
+_NAME_LIMIT_BYTES = 4000
+# Pieces of a file that are looked at to tell its holes.
+_PIECES_LIMIT = 100_000
 
 
 class DamagedArchiveError(InvalidInputError):
@@ -45,7 +49,7 @@ class Meta:
 
     @staticmethod
     def of(status: os.stat_result) -> "Meta":
-        return Meta(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, max(int(status.st_mtime), 0))
+        return Meta(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, _clamp(int(status.st_mtime)))
 
 
 class Packer:
@@ -55,12 +59,19 @@ class Packer:
     """
 
     def __init__(
-        self, file: BinaryIO, advance: Callable[[int], None], left_out: Callable[[bytes, str], None]
+        self,
+        file: BinaryIO,
+        *,
+        advance: Callable[[int], None],
+        left_out: Callable[[bytes, str], None],
+        may_link: Callable[[bytes, bytes], bool],
     ) -> None:
+        """`may_link` says whether two names may be of one file; if not, it is packed twice."""
         self.entries = 0
         self._zip = gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_GZIP_LEVEL)
         self._advance = advance
         self._left_out = left_out
+        self._may_link = may_link
         self._holes_left_bytes = HOLES_LIMIT_BYTES
         # Files of several names, by what tells them apart: a number that is given out again has another time or size.
         self._linked: dict[tuple[int, ...], bytes] = {}
@@ -82,10 +93,11 @@ class Packer:
         with os.fdopen(handle, "rb", buffering=0) as file:
             status = os.fstat(handle)
             key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_uid)
-            if status.st_nlink > 1 and key in self._linked:
-                self._begin(name, Meta.of(status), tarfile.LNKTYPE, target=self._linked[key])
+            other = self._linked.get(key)
+            if other is not None and self._may_link(other, name):
+                self._begin(name, Meta.of(status), tarfile.LNKTYPE, target=other)
                 return True
-            holes_bytes = max(status.st_size - status.st_blocks * 512, 0)
+            holes_bytes = _count_holes(handle, status)
             if holes_bytes > self._holes_left_bytes:
                 self._left_out(name, "almost all of it is holes")
                 return False
@@ -96,14 +108,13 @@ class Packer:
             self._copy(file, status.st_size, name)
         return True
 
-    def add_tree(
-        self, folder: Path, name: bytes, wanted: Callable[[bytes], bool] = lambda _: True, skipped: str = ""
-    ) -> None:
-        """Packs all below `folder` as `name/…`: files, folders and links. Of what is not `wanted`, `skipped` is told."""
+    def add_tree(self, folder: Path, name: bytes, refuse: Callable[[bytes, os.stat_result], str]) -> None:
+        """Packs all below `folder` as `name/…`: files, folders and links. `refuse` says why not one of them, or ""."""
         for relative, status in walk_beneath(folder, lambda path, error: self._refuse_folder(name, path, error)):
             entry = b"%s/%s" % (name, relative)
-            if not wanted(entry):
-                self._left_out(entry, skipped)
+            reason = "its path is too long" if len(entry) > _NAME_LIMIT_BYTES else refuse(entry, status)
+            if reason:
+                self._left_out(entry, reason)
             else:
                 self.add_entry(folder, relative, entry, status)
 
@@ -211,7 +222,7 @@ def _list_members(unzipped: gzip.GzipFile) -> Generator[Unpacked]:
     with tarfile.open(fileobj=unzipped, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
         while (member := tar.next()) is not None:
             # It would keep them all.
-            tar.members.clear()
+            cast("Any", tar).members.clear()
             name = _encode(member.name)
             _check_member(name, member)
             stream = tar.extractfile(member) if member.isreg() else None
@@ -219,7 +230,9 @@ def _list_members(unzipped: gzip.GzipFile) -> Generator[Unpacked]:
 
 
 def _check_member(name: bytes, member: tarfile.TarInfo) -> None:
-    if any(part in {b"", b".", b".."} for part in name.split(b"/")) or b"\0" in name:
+    # Of a file with several names the other one is a path in the archive, too; where a link points to is anything.
+    paths = [name, _encode(member.linkname)] if member.islnk() else [name]
+    if not all(_is_inside(path) for path in paths):
         raise DamagedArchiveError(f"the archive has an entry that is not in the folder: {name!r}")
     known = member.isreg() or member.isdir() or member.issym() or member.islnk()
     if not known or member.issparse() or member.size < 0 or "\0" in member.linkname:
@@ -227,6 +240,10 @@ def _check_member(name: bytes, member: tarfile.TarInfo) -> None:
     numbers = (member.uid, member.gid, member.mtime)
     if not all(0 <= number < _NUMBER_LIMIT for number in numbers):
         raise DamagedArchiveError(f"the archive has an entry with an impossible owner or time: {name!r}")
+
+
+def _is_inside(path: bytes) -> bool:
+    return b"\0" not in path and not any(part in {b"", b".", b".."} for part in path.split(b"/"))
 
 
 class Unpacker:
@@ -330,3 +347,27 @@ def _decode(name: bytes) -> str:
 
 def _encode(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
+
+
+def _clamp(changed_at_s: int) -> int:
+    return min(max(changed_at_s, 0), _NUMBER_LIMIT - 1)
+
+
+def _count_holes(handle: int, status: os.stat_result) -> int:
+    """Bytes of an open file that are nowhere. Blocks do not tell them: a file system may compress."""
+    if status.st_blocks * 512 >= status.st_size:
+        return 0
+    holes_bytes, end = 0, 0
+    with contextlib.suppress(OSError):
+        for _ in range(_PIECES_LIMIT):
+            try:
+                begin = os.lseek(handle, end, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing is beyond
+                holes_bytes += status.st_size - end
+                break
+            holes_bytes += begin - end
+            end = os.lseek(handle, begin, os.SEEK_HOLE)
+            if end >= status.st_size:
+                break
+    os.lseek(handle, 0, os.SEEK_SET)
+    return holes_bytes

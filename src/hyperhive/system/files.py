@@ -354,12 +354,13 @@ def _openat2(root: int, relative: bytes, flags: int) -> int:
 
 
 def _read_folder(root: int, relative: bytes) -> list[tuple[bytes, os.stat_result]]:
-    found: list[tuple[bytes, os.stat_result]] = []
+    # By name: one that is renamed meanwhile may come twice.
+    found: dict[bytes, os.stat_result] = {}
     with _closing(_openat2(root, relative, os.O_RDONLY | os.O_DIRECTORY)) as handle, os.scandir(handle) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
-                found.append((os.fsencode(entry.name), entry.stat(follow_symlinks=False)))
-    return found
+                found[os.fsencode(entry.name)] = entry.stat(follow_symlinks=False)
+    return list(found.items())
 
 
 def _list_folder(root: int, relative: bytes) -> Iterator[tuple[bytes, os.stat_result]]:

@@ -15,6 +15,7 @@ const UNREACHABLE = new Set([...DOWN, "hibernated", "starting", "stopping", "off
 
 /** The parts of the page that fold out under the state. */
 export type PanelName =
+  | "inbox"
   | "login"
   | "notes"
   | "files"
@@ -115,7 +116,6 @@ export function PanelToggle({
       type="button"
       class="act act-quiet"
       aria-expanded={isOpen}
-      aria-label={`${name} of ${agent}`}
       data-testid={testId ?? `${name}-toggle`}
       onClick={() => {
         if (onToggle) onToggle();
@@ -123,6 +123,7 @@ export function PanelToggle({
       }}
     >
       {name}
+      <span class="visually-hidden"> of {agent} </span>
       {children}
     </button>
   );

@@ -30,7 +30,6 @@ export function FlowRow({ list, id, search, onThread }: FlowRowProps) {
     open.value = true;
   });
   if (message === undefined) return null;
-  const fact = message.kind === "system" ? renderFact(message.body) : null;
   return (
     <li
       class="flow-row"
@@ -45,30 +44,53 @@ export function FlowRow({ list, id, search, onThread }: FlowRowProps) {
         <Name name={message.recipient} />
       </span>
       <Facts message={message} />
-      <details
-        class="flow-body"
+      <FoldedBody
+        message={message}
+        search={search}
         open={open.value}
-        onToggle={(event) => (open.value = event.currentTarget.open)}
-      >
-        {fact !== null && !open.value && search === "" ? (
-          <summary>
-            <Inline text={renderFirstLine(fact)} />
-          </summary>
-        ) : (
-          <Summary body={message.body} search={search} open={open.value} />
-        )}
-        {open.value && (
-          <>
-            <Whole body={message.body} search={search} />
-            <p class="receipts">
-              <Receipt message={message} />
-              <ThreadButton message={message} onThread={onThread} />
-            </p>
-          </>
-        )}
-      </details>
+        onFold={(isOpen) => (open.value = isOpen)}
+        onThread={onThread}
+      />
       <Trouble message={message} />
     </li>
+  );
+}
+
+interface FoldedBodyProps {
+  message: Message;
+  search: string;
+  open: boolean;
+  onFold: (open: boolean) => void;
+  /** Narrows what is shown to a thread; without it there is only the way to the page of the thread. */
+  onThread?: (thread: number) => void;
+}
+
+/** The beginning of a body; folded out, the whole of it, its receipt and its thread. A fact of the hive is told in words. */
+export function FoldedBody({ message, search, open, onFold, onThread }: FoldedBodyProps) {
+  const fact = message.kind === "system" ? renderFact(message.body) : null;
+  return (
+    <details class="flow-body" open={open} onToggle={(event) => onFold(event.currentTarget.open)}>
+      {fact !== null && !open && search === "" ? (
+        <summary>
+          <Inline text={renderFirstLine(fact)} />
+        </summary>
+      ) : (
+        <Summary body={message.body} search={search} open={open} />
+      )}
+      {open && (
+        <>
+          <Whole body={message.body} search={search} />
+          <p class="receipts">
+            <Receipt message={message} />
+            {onThread ? (
+              <ThreadButton message={message} onThread={onThread} />
+            ) : (
+              <ThreadLink message={message} />
+            )}
+          </p>
+        </>
+      )}
+    </details>
   );
 }
 
@@ -117,6 +139,15 @@ export function Facts({ message }: { message: Message }) {
         )}
       </span>
     </span>
+  );
+}
+
+function ThreadLink({ message }: { message: Message }) {
+  const thread = threadOf(message);
+  return (
+    <Link to={threadPath(thread)} data-testid="thread-link">
+      the thread of #{thread}
+    </Link>
   );
 }
 

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import type { Message } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { renderVisible } from "../text.ts";
@@ -60,8 +61,8 @@ function describeDeliveries(deliveries: number): string {
   return deliveries === 1 ? "handed out once" : `handed out ${deliveries} times`;
 }
 
-/** Why a message was given back or died, and what can be done about it. */
-export function Trouble({ message }: { message: Message }) {
+/** Why a message was given back or died, and what can be done about it; `children` are further acts. */
+export function Trouble({ message, children }: { message: Message; children?: ComponentChildren }) {
   const { store } = useApp();
   const dead = message.state === "dead";
   if (!message.note && !dead) return null;
@@ -74,7 +75,7 @@ export function Trouble({ message }: { message: Message }) {
       )}
       {dead && (
         <Act
-          label={`deliver message ${message.id} to ${renderVisible(message.recipient)} again`}
+          label={`requeue message ${message.id} to ${renderVisible(message.recipient)}`}
           testId="requeue"
           until={message.state}
           run={async () => {
@@ -85,6 +86,7 @@ export function Trouble({ message }: { message: Message }) {
           requeue
         </Act>
       )}
+      {children}
     </div>
   );
 }

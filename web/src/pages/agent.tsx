@@ -1,6 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { AgentRow } from "../api_types.ts";
+import { AgentInbox } from "../components/agent_inbox.tsx";
 import { AgentState, PanelToggle } from "../components/agent_state.tsx";
 import { ConfigError, ConfigViewer } from "../components/config_viewer.tsx";
 import { Frame } from "../components/frame.tsx";
@@ -42,6 +43,7 @@ function Head({ row }: { row: AgentRow }) {
   const { name } = row;
   const login = useLoginPanel(row);
   const terminal = useTerminalPanel();
+  const inbox = usePanel("inbox");
   const notes = usePanel("notes");
   const files = usePanel("files");
   const reminders = usePanel("reminders");
@@ -49,16 +51,20 @@ function Head({ row }: { row: AgentRow }) {
   const journal = usePanel("journal");
   const stats = usePanel("stats");
   const reminded = useReminders(name);
-  const waiting = reminded.value.value?.length ?? 0;
-  const open = [notes, files, reminders, config, journal, stats].some((panel) => panel.value) || login.open;
+  const due = reminded.value.value?.length ?? 0;
+  const open =
+    [inbox, notes, files, reminders, config, journal, stats].some((panel) => panel.value) || login.open;
   return (
     <>
       <AgentState row={row}>
+        <PanelToggle name="inbox" agent={name} open={inbox}>
+          {row.waiting > 0 && <span class="count">{row.waiting}</span>}
+        </PanelToggle>
         <PanelToggle name="login" agent={name} open={login.open} onToggle={login.toggle} />
         <PanelToggle name="notes" agent={name} open={notes} />
         <PanelToggle name="files" agent={name} open={files} />
         <PanelToggle name="reminders" agent={name} open={reminders}>
-          {waiting > 0 && <span class="count">{waiting}</span>}
+          {due > 0 && <span class="count">{due}</span>}
         </PanelToggle>
         <PanelToggle name="config" agent={name} open={config} testId={`config-toggle-${name}`} />
         <PanelToggle name="journal" agent={name} open={journal} />
@@ -74,6 +80,7 @@ function Head({ row }: { row: AgentRow }) {
               <LoginBox row={row} step={login.step} onClose={login.toggle} />
             </div>
           )}
+          {inbox.value && <AgentInbox row={row} />}
           {notes.value && <Notes agent={name} />}
           {files.value && <StateFiles agent={name} />}
           {reminders.value && <Reminders agent={name} fetched={reminded} />}

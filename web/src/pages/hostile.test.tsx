@@ -178,6 +178,15 @@ async function showAgent(text: string) {
     ),
     "GET /api/notes/alice": [version],
     [`GET /api/notes/alice/${encodeURIComponent(commit)}`]: { version, files: [file] },
+    "GET /api/messages": [
+      createMessage(1, { recipient: "alice", sender: text, body: text, note: text, state: "dead" }),
+      createMessage(2, {
+        recipient: "alice",
+        kind: "system",
+        sender: "system",
+        body: JSON.stringify({ event: text }),
+      }),
+    ],
     "GET /api/reminders": [createReminder(4, { note: text, agent: text })],
     "GET /api/schedules": [createScheduled({ cron: text, message: text })],
     "POST /api/agents/alice/login": { url: text },
@@ -197,13 +206,14 @@ async function showAgent(text: string) {
   );
   await settle(feed.onUp);
   await settle(() => {
-    for (const id of ["notes-toggle", "reminders-toggle", "login-start"]) page.find(id).click();
+    for (const id of ["inbox-toggle", "notes-toggle", "reminders-toggle", "login-start"])
+      page.find(id).click();
   });
   await settle(() => type(page.find<HTMLInputElement>("login-code"), "code"));
   await settle(() => {
     page.find("login-submit").click();
     page.root.querySelector<HTMLElement>('[data-testid="notes-change"]')?.click();
-    for (const fold of page.root.querySelectorAll<HTMLDetailsElement>(".transcript details")) {
+    for (const fold of page.root.querySelectorAll<HTMLDetailsElement>(".transcript details, .flow-body")) {
       fold.open = true;
       fold.dispatchEvent(new Event("toggle"));
     }
@@ -282,6 +292,10 @@ test.each(HOSTILE.map((text) => [JSON.stringify(text).slice(0, 60), text]))(
       "#main",
       "/",
       "/stats/",
+      "/#message-2",
+      "/threads/2",
+      "/#message-1",
+      "/threads/1",
     ]);
   },
 );

@@ -113,9 +113,9 @@ def parse_object(content: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", parsed)
 
 
-def is_kept(path: bytes, *, with_credentials: bool) -> bool:
-    """Whether a path below the data folder is in a backup, of those in `TREES`."""
-    return with_credentials or _LOGIN.fullmatch(path) is None
+def is_login(path: bytes) -> bool:
+    """Whether a path below the data folder is nothing but the login of an agent."""
+    return _LOGIN.fullmatch(path) is not None
 
 
 def is_known(name: str) -> bool:

@@ -51,7 +51,9 @@ def message_routes(services: Services) -> APIRouter:
         )
         if after is not None:
             if wanted.search is not None or thread is not None or before != NEWEST:
-                raise InvalidInputError("after goes with agent, recipient, state and kind alone", "leave the others out")
+                raise InvalidInputError(
+                    "after goes with agent, recipient, state and kind alone", "leave the others out"
+                )
             return [show_message(message) for message in await views.list_messages_after(wanted, after, limit)]
         found = await views.find_messages(wanted, before, limit)
         if found.unsearched:
