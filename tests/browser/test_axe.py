@@ -150,7 +150,7 @@ def test_axe_finds_nothing_in_a_terminal_and_in_a_journal(look: Look) -> None:
     expect(page.get_by_test_id("terminal-new")).to_be_visible()
     look.check("terminals, none open here")
     page.get_by_test_id("terminal-new").click()
-    view = page.locator(".terminal-view")
+    view = page.locator(".terminal-view:visible")
     expect(view).to_have_attribute("data-state", "up", timeout=60_000)
     page.keyboard.type("printf '\\033[31mred \\033[32mgreen \\033[34mblue \\033[90mgrey\\033[0m\\n'; echo re''ady")
     page.keyboard.press("Enter")
@@ -160,6 +160,8 @@ def test_axe_finds_nothing_in_a_terminal_and_in_a_journal(look: Look) -> None:
     look.check("terminal, searched")
     view.get_by_test_id("terminal-close").click()
     look.check("terminal, about to be ended")
+    view.get_by_test_id("terminal-close-yes").click()
+    expect(view).to_have_attribute("data-state", "ended", timeout=60_000)
     assert look.found == {}, json.dumps(look.found, indent=1, default=str)
 
 

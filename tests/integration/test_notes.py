@@ -172,7 +172,10 @@ async def test_a_side_session_that_fails_or_is_stopped_leaves_no_process(claude:
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert find_processes(tmp_path) == []
+    # They were killed: the kernel may take a moment to end them.
+    async with asyncio.timeout(30):
+        while find_processes(tmp_path):
+            await asyncio.sleep(0.02)
 
 
 async def test_a_side_session_without_an_answer_ends_at_its_deadline(relay: ModelRelay, tmp_path: Path) -> None:
