@@ -14,6 +14,8 @@ from hyperhive.host.present import show_event
 # What a listener may be behind before it has to fetch anew: a few seconds of a busy hive, unless it writes long texts.
 BACKLOG_LIMIT = 1000
 BACKLOG_LIMIT_BYTES = 1024 * 1024
+# How much is handed out before it is known whether the listener gets rid of it.
+PIECE_BYTES = 64 * 1024
 # Those who listen at one time have seen the same; a few more are those that have just come.
 _FORMS = 4
 
@@ -65,18 +67,26 @@ class Subscription:
         self._arrived.set()
 
     async def take(self, timeout_s: float) -> list[Item]:
-        """All that has arrived, at once; empty after `timeout_s` of silence."""
+        """What has arrived, never much more than `PIECE_BYTES` of it; empty after `timeout_s` of silence."""
         if not self._items:
+            self._arrived.clear()
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._arrived.wait()
             except TimeoutError:
                 return []
-        self._arrived.clear()
-        items = list(self._items)
-        self._items.clear()
-        self._bytes = 0
+        items: list[Item] = []
+        size = 0
+        while self._items and size < PIECE_BYTES:
+            items.append(item := self._items.popleft())
+            size += len(item.text)
+        self._bytes -= size
         return items
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `take` would give something at once."""
+        return bool(self._items)
 
 
 class Feed:

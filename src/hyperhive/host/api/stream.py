@@ -4,7 +4,7 @@ An id is `<event id>:<transcript seq>`: how far this client has seen the feed, a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,8 +23,6 @@ from hyperhive.host.store.store import View
 KEEP_ALIVE_S = 15.0
 # A client that missed more than this fetches anew instead.
 REPLAY_LIMIT = 1000
-# How much is written before it is known whether the client reads it.
-PIECE_BYTES = 64 * 1024
 # The first of some events is written at once, what follows so soon all together: a screen shows no more frames than
 # that, and what a write costs does not depend on how much it is.
 FRAME_S = 0.033
@@ -87,11 +85,9 @@ async def _write(
         while True:
             items = await subscription.take(KEEP_ALIVE_S)
             fresh = [item for item in items if _is_new(item, cursor)]
-            if not fresh:
-                yield b": alive\n\n"
-            for piece in _render_pieces(fresh, cursor):
-                yield piece
-            await asyncio.sleep(FRAME_S)
+            yield b"".join(_render(item, cursor) for item in fresh) or b": alive\n\n"
+            if not subscription.has_more:
+                await asyncio.sleep(FRAME_S)
     finally:
         services.feed.unsubscribe(subscription)
 
@@ -125,21 +121,6 @@ def _is_new(item: Item, cursor: Cursor) -> bool:
         # What has no id is told once, to those who listen.
         return item.event_id is None or item.event_id > cursor.event_id
     return item.kind != "transcript" or item.data["seq"] > cursor.seq
-
-
-def _render_pieces(items: Iterable[Item], cursor: Cursor) -> Iterator[bytes]:
-    """Many events at a time, and never much more than PIECE_BYTES: a client that stalls holds no more than that."""
-    forms: list[bytes] = []
-    size = 0
-    for item in items:
-        forms.append(form := _render(item, cursor))
-        size += len(form)
-        if size >= PIECE_BYTES:
-            yield b"".join(forms)
-            forms.clear()
-            size = 0
-    if forms:
-        yield b"".join(forms)
 
 
 def _render(item: Item, cursor: Cursor) -> bytes:
