@@ -193,7 +193,7 @@ class Containers:
             self._roots,
             self._settings,
             config_folder=version.folder,
-            environment=version.config.environment,
+            config=version.config,
         )
         await self._driver.create(spec)
         await self._driver.start(spec)
