@@ -6,6 +6,10 @@ from typing import Any, Self
 from hive_process import HiveProcess
 
 
+class HungUpError(AssertionError):
+    """There is no answer: a newer connection has taken the agent's place, or this one was cut off."""
+
+
 class Link:
     def __init__(self, hive: HiveProcess, agent: str = "manager") -> None:
         self.connection = hive.link(agent)
@@ -23,7 +27,8 @@ class Link:
 
     def answer(self) -> dict[str, Any]:
         line = self.lines.readline()
-        assert line, "the daemon hung up"
+        if not line:
+            raise HungUpError("the daemon hung up")
         return json.loads(line)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:

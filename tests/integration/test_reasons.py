@@ -13,7 +13,7 @@ from attack_rig import Arena
 from cli_process import call
 from hive_process import wait_for
 from hyperhive.wire.agent_link import PROTOCOL_VERSION
-from link_lines import Link
+from link_lines import HungUpError, Link
 from proposer import commit_files, git
 
 Trouble = Callable[[Arena, str], None]
@@ -102,12 +102,20 @@ async def test_an_agent_that_cannot_be_started_says_why(arena: Arena, troubled: 
 
 
 def park(arena: Arena, name: str, kind: str, until: str = "") -> None:
-    """Says what the harness of an agent would; that one comes back at once."""
+    """Says what the harness of an agent would. That one comes back at once, and may be before us."""
+    wait_for(lambda: has_parked(arena, name, kind, until), "the park to be taken", 60, arena.hive)
+
+
+def has_parked(arena: Arena, name: str, kind: str, until: str) -> bool:
     with Link(arena.hive, name) as link:
         hello = link.call("hello", protocol=PROTOCOL_VERSION, generation=arena.generation(name), holding=[])
         assert "result" in hello
-        # The daemon may tell the harness of it before it answers.
-        assert "error" not in link.call("park", kind=kind, until=until, reason="as the service says")
+        try:
+            # The daemon may tell the harness of it before it answers.
+            assert "error" not in link.call("park", kind=kind, until=until, reason="as the service says")
+        except (HungUpError, ConnectionError):
+            return False
+    return True
 
 
 def test_an_agent_that_runs_no_turns_says_why_and_until_when(arena: Arena) -> None:
