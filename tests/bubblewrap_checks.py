@@ -1,17 +1,21 @@
 """What the bubblewrap driver promises beside the contract: how it fails, and what is left when it is tampered with."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 from driver_checks import SLEEP, Check, refuses
 from driver_rig import ENVIRONMENT, Rig, wait_until
+from hyperhive.core.limits import Limits
 from hyperhive.host.drivers.container_log import KEEP_BYTES, LIMIT_BYTES
 from hyperhive.host.drivers.protocol import ContainerState, ExitCause, Mount
+from hyperhive.system.cgroups import Groups
 from hyperhive.system.pids import ProcessId, find_parent, find_process, find_program_name, is_alive, list_children
 
 
@@ -246,6 +250,72 @@ async def _wait_gone(processes: list[ProcessId]) -> None:
     await wait_until(gone, "no process of the container is left")
 
 
+async def what_is_executed_in_a_container_is_in_its_control_groups(rig: Rig) -> None:
+    await rig.run(SLEEP)
+    asking = asyncio.create_task(rig.driver.exec("alice", ("sh", "-c", "echo >/state/here; sleep 1000"), 60))
+    await rig.wait_file("here")
+    pid = (await rig.driver.observe("alice")).pid
+    assert pid is not None
+    groups = {tuple(_read_groups(member)) for member in _list_members(pid)}
+    assert len(groups) == 1, groups
+    await rig.driver.stop("alice", 5)
+    await asyncio.wait([asking])
+
+
+async def its_control_group_goes_with_it_and_a_forgotten_one_at_the_next_start(rig: Rig) -> None:
+    groups = Groups.observe(rig.folder / "containers", as_root=os.geteuid() == 0)
+    limited = bool(groups.make("forgotten", Limits()).places)
+    groups.remove_others([])
+    await rig.run(SLEEP)
+    assert groups.list_names() == (["alice"] if limited else [])
+    await rig.driver.stop("alice", 5)
+    assert groups.list_names() == []
+    await rig.run("exit 1")
+    await rig.driver.destroy("alice")
+    assert groups.list_names() == []
+    groups.make("forgotten", Limits())
+    await rig.run(SLEEP)
+    await rig.another.prepare()
+    assert groups.list_names() == (["alice"] if limited else [])
+    assert (await rig.driver.observe("alice")).state is ContainerState.RUNNING
+
+
+async def what_has_left_the_namespaces_ends_with_the_container_all_the_same(rig: Rig) -> None:
+    groups = Groups.observe(rig.folder / "containers", as_root=os.geteuid() == 0)
+    ends: list[Callable[[], Awaitable[object]]] = [
+        lambda: rig.driver.stop("alice", 5),
+        lambda: rig.driver.destroy("alice"),
+    ]
+    for end in ends:
+        await rig.run(SLEEP)
+        group = groups.find("alice")
+        if group is None:
+            assert groups.unlimited
+            return
+        # As one that found a way out would be: of no namespace of the container's.
+        escaped = await asyncio.create_subprocess_exec(*group.wrap(["sh", "-c", "echo in; exec sleep 1000"]), stdout=-1)
+        assert escaped.stdout is not None and await escaped.stdout.readline() == b"in\n"
+        await end()
+        assert await asyncio.wait_for(escaped.wait(), 10) == -signal.SIGKILL
+
+
+def _list_members(first: int) -> list[int]:
+    """The processes of the pid namespace of `first`."""
+    namespace = Path(f"/proc/{first}/ns/pid").readlink()
+    found: list[int] = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and (folder / "ns/pid").readlink() == namespace:
+                found.append(int(folder.name))
+    return found
+
+
+def _read_groups(pid: int) -> list[str]:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    # Those that limit it, and version 2.
+    return [line for line in lines if line.split(":")[1] in {"", "memory", "pids", "cpu", "cpu,cpuacct"}]
+
+
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
@@ -267,5 +337,8 @@ CHECKS: dict[str, Check] = {
         a_mount_may_not_replace_a_part_of_the_sandbox,
         a_container_without_a_uid_of_its_own_is_refused,
         it_leaks_no_handle,
+        what_is_executed_in_a_container_is_in_its_control_groups,
+        its_control_group_goes_with_it_and_a_forgotten_one_at_the_next_start,
+        what_has_left_the_namespaces_ends_with_the_container_all_the_same,
     )
 }

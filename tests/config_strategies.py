@@ -48,7 +48,10 @@ TABLES = parts(
     mcp_servers=st.dictionaries(st.sampled_from(SERVERS), SERVER, max_size=2),
     packages=lists(PACKAGES),
     environment=tables(VARIABLES),
-    network=parts(mode=st.sampled_from(("none", "proxied", "host")), allow=lists(("a.org", "*.b.org"))),
+    network=parts(
+        mode=st.sampled_from(("none", "proxied", "host")),
+        allow=lists(("a.org", "*.b.org", "c.org:8443", "GET http://d.org/*")),
+    ),
     limits=parts(memory=st.sampled_from(("1G", "2G")), cpu=st.sampled_from((1, 1.5)), tasks=st.sampled_from((1, 2))),
     budget=parts(tokens_per_day=st.sampled_from((0, 1)), usd_per_day=st.sampled_from((0, 0.1, 0.10000000000000001))),
     permissions=parts(ask=lists(ASKED)),

@@ -4,6 +4,7 @@ Nothing but the standard library and the program itself: unprivileged, it runs w
 """
 
 import asyncio
+import importlib
 import json
 import os
 import time
@@ -13,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hyperhive.core.uids import FIRST_RANGED_UID, RANGE_WIDTH
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.host.drivers.nspawn import NspawnDriver
+from hyperhive.host.drivers.nspawn_trials import Trials
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Driver, Mount, Observation
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/agent", "LANG": "C.UTF-8"}
-# Systemd documents this range as unused by anything it allocates.
-FIRST_UID = 1_900_000_100
+# Some way behind those of a hive on this machine.
+FIRST_UID = FIRST_RANGED_UID + 1000 * RANGE_WIDTH
 NAMES = ("alice", "bob")
 DEADLINE_S = 15.0
 
@@ -27,12 +31,16 @@ Wrap = Callable[[Driver], Driver]
 
 @dataclass
 class Rig:
-    """`driver` is the one under test; `another` is what a restarted daemon would have."""
+    """`driver` is the one under test; `another` is what a restarted daemon would have.
+
+    With `has_image` its containers have a system of their own, else the host's /usr.
+    """
 
     folder: Path
     driver: Driver
     another: Driver
     uids: Mapping[str, int | None]
+    has_image: bool = False
     sockets: list[Any] = field(default_factory=list[Any])
 
     def state(self, name: str = "alice") -> Path:
@@ -117,14 +125,15 @@ async def wait_until(is_so: Callable[[], Awaitable[bool]], what: str, deadline_s
 
 
 @asynccontextmanager
-async def open_rig(folder: Path, wrap: Wrap = lambda driver: driver) -> AsyncGenerator[Rig]:
-    """A rig of the bubblewrap driver below `folder`, as root or not; all of its containers end with it."""
+async def open_rig(folder: Path, wrap: Wrap = lambda driver: driver, kind: str = "bubblewrap") -> AsyncGenerator[Rig]:
+    """A rig of the driver `kind` below `folder`, as root or not; all of its containers end with it."""
     folder.chmod(0o755)
     as_root = os.geteuid() == 0
-    uids = {name: FIRST_UID + number if as_root else None for number, name in enumerate(NAMES)}
-    honest = BubblewrapDriver(folder / "containers")
+    uids = {name: FIRST_UID + number * RANGE_WIDTH if as_root else None for number, name in enumerate(NAMES)}
+    make = await _choose_driver(kind)
+    honest = make(folder / "containers")
     await honest.prepare()
-    rig = Rig(folder, wrap(honest), BubblewrapDriver(folder / "containers"), uids)
+    rig = Rig(folder, wrap(honest), make(folder / "containers"), uids, has_image=kind == "nspawn")
     try:
         yield rig
     finally:
@@ -132,3 +141,14 @@ async def open_rig(folder: Path, wrap: Wrap = lambda driver: driver) -> AsyncGen
             await honest.destroy(name)
         for opened in rig.sockets:
             opened.close()
+
+
+async def _choose_driver(kind: str) -> Callable[[Path], Driver]:
+    if kind == "bubblewrap":
+        return BubblewrapDriver
+    # Unprivileged, these checks run without what building images needs.
+    cache = importlib.import_module("image_cache")
+    images = await cache.get_images()
+    # Tried once for all rigs: a container for that costs as much as any other.
+    trials = Trials(cache.find_folder().parent / "trials.json")
+    return lambda folder: NspawnDriver(folder, images, trials)

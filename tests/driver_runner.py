@@ -1,4 +1,4 @@
-"""Runs checks of a driver as root and as somebody without privileges.
+"""Runs checks of the drivers: of bubblewrap as root and as somebody without privileges, of nspawn as root.
 
 As a program it runs one check, as whoever starts it: `python -m driver_runner MODULE CHECK FOLDER`.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from driver_rig import open_rig
 
-# Root can check both; anybody else is the second already.
-KINDS = ("root", "unprivileged") if os.geteuid() == 0 else ("unprivileged",)
+# Of bubblewrap root can check both; anybody else is the second already. Nobody else can run nspawn.
+BUBBLEWRAP_KINDS = ("root", "unprivileged") if os.geteuid() == 0 else ("unprivileged",)
+KINDS = (*BUBBLEWRAP_KINDS, "nspawn") if os.geteuid() == 0 else BUBBLEWRAP_KINDS
 # Its number is `nobody` on most systems; it owns nothing.
 UNPRIVILEGED_UID = 65534
 TIMEOUT_S = 120
@@ -27,9 +28,17 @@ _PACKAGE = _TESTS.parent / "src/hyperhive"
 _NEEDED = ("driver_*.py", "bubblewrap_checks.py", "sandbox_*.py")
 
 
-async def run_check(module: str, check: str, folder: Path) -> None:
-    """Runs one check on the bubblewrap driver. Raises AssertionError."""
-    async with open_rig(folder) as rig:
+async def check_kind(module: str, check: str, kind: str, place: Path, folder: Path) -> None:
+    """Runs one check as one of KINDS; `place` is from `unprivileged_place`. Raises AssertionError."""
+    if kind == "unprivileged" and os.geteuid() == 0:
+        run_check_unprivileged(module, check, place)
+    else:
+        await run_check(module, check, folder, "nspawn" if kind == "nspawn" else "bubblewrap")
+
+
+async def run_check(module: str, check: str, folder: Path, driver: str = "bubblewrap") -> None:
+    """Runs one check on a driver. Raises AssertionError."""
+    async with open_rig(folder, kind=driver) as rig:
         await importlib.import_module(module).CHECKS[check](rig)
 
 

@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hyperhive.core.egress import EgressPolicy
+from hyperhive.core.egress import EgressPolicy, Target
+from hyperhive.core.egress_entries import HTTPS_PORT
 from hyperhive.core.errors import HiveError
+from hyperhive.core.events import Event
+from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.egress import Egress, EgressListener, Times
 from hyperhive.host.egress_dial import Dialer, LookUp
+from hyperhive.host.egress_grants import EgressGrants
 from hyperhive.host.egress_log import EgressLog
-from hyperhive.host.store.store import Store
+from hyperhive.host.store.store import Store, Transaction
 from hyperhive.system.sockets import bind_unix
 from hyperhive.wire.operator.records import EgressRequest
 
@@ -22,21 +26,32 @@ DEADLINE_S = 20.0
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Connect = Callable[[Sequence[tuple[str, int]]], Awaitable[socket.socket]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
 class Rig:
-    """`policy` is what counts from the next request on; `places` is the operator's map."""
+    """`policy` is what counts from the next request on; `places` is the operator's map.
+
+    `events` are those of the hive's store, in which alice is an agent.
+    """
 
     path: Path
     store: Store
     log: EgressLog
     policy: EgressPolicy | HiveError
-    places: dict[str, tuple[str, int]]
+    places: dict[Target, tuple[str, int]]
     clock: list[float]
+    hive: Store
+    events: list[Event]
     egress: Egress = field(init=False)
     listener: EgressListener = field(init=False)
+    grants: EgressGrants = field(init=False)
+
+    def put(self, host: str, place: tuple[str, int], port: int = HTTPS_PORT) -> None:
+        """Has connections to `host` go to `place`."""
+        self.places[Target(host, port)] = place
 
     async def ask(self, request: bytes) -> Streams:
         """A connection of the agent's that has sent `request`."""
@@ -88,27 +103,41 @@ async def open_rig(
     *,
     look_up: LookUp | None = None,
     times: Times | None = None,
+    connect: Connect | None = None,
 ) -> AsyncGenerator[Rig]:
-    """A proxy for the agent alice; all of it ends with the context."""
+    """A proxy for the agent alice; all of it ends with the context. `connect` is that of `Dialer`."""
     store = Store(folder / "telemetry.sqlite", "telemetry")
+    events: list[Event] = []
+    hive = Store(folder / "hive.sqlite", "hive", events.extend)
+    await hive.write(ensure_alice)
     clock = [0.0]
-    log = EgressLog(store, lambda: clock[0])
-    rig = Rig(folder / "egress.sock", store, log, policy, {}, clock)
+    log = EgressLog(store, hive, lambda: clock[0])
+    rig = Rig(folder / "egress.sock", store, log, policy, {}, clock, hive, events)
 
     async def find_policy(agent: str) -> EgressPolicy:
         assert agent == "alice"
         if isinstance(rig.policy, HiveError):
             raise rig.policy
-        return rig.policy
+        return replace(rig.policy, granted=await rig.grants.find_targets(agent))
 
-    dialer = Dialer(rig.places, look_up or look_up_in({}))
+    async def find_mode(_: str) -> str:
+        return rig.policy.mode if isinstance(rig.policy, EgressPolicy) else ""
+
+    dialer = Dialer(rig.places, look_up or look_up_in({}), connect)
     rig.egress = Egress(find_policy, dialer.connect, log, times)
+    rig.grants = EgressGrants(hive, find_mode, rig.egress.cut)
     rig.listener = rig.egress.open("alice", bind_unix(rig.path))
     try:
         yield rig
     finally:
         await rig.listener.close()
         store.close()
+        hive.close()
+
+
+def ensure_alice(tx: Transaction) -> None:
+    if tx.find("get_agent", name="alice") is None:
+        insert_agent(tx, "alice", None)
 
 
 @asynccontextmanager

@@ -56,6 +56,7 @@ HIVE = Hive(
     started_at=NOW,
     park=None,
     port_problems=[],
+    unlimited={},
 )
 AGENT = AgentRow(
     name="alice",

@@ -404,6 +404,21 @@ _TARGETS = (
 )
 
 
+_PLAIN_ADDRESSES = (
+    "http://a/",
+    "http://a:80/../b",
+    "http://b@a/",
+    "http://127.0.0.1/",
+    "http://a/%2e%2e/\xff",
+    "http:///",
+)
+_FRAMINGS = (
+    "host: a\r\ncontent-length: 20000\r\n",
+    "host: a\r\ntransfer-encoding: chunked\r\n",
+    "host: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n",
+)
+
+
 def draw_connect_bytes(rng: Random) -> bytes:
     shape = rng.randrange(6)
     if shape == 0:
@@ -411,9 +426,17 @@ def draw_connect_bytes(rng: Random) -> bytes:
     method = rng.choice(("CONNECT", "CONNECT", "CONNECT", "GET", "connect", "OPTIONS"))
     version = rng.choice(("HTTP/1.1", "HTTP/1.0", "HTTP/9.9", "HTTP/2", ""))
     headers = rng.choice(
-        ("", "host: a\r\n", "x: y\r\n" * 3_000, "x" * 9_000, "bad header\r\n", "proxy-authorization: Basic \0\r\n")
+        (
+            *_FRAMINGS,
+            "",
+            "host: a\r\n",
+            "x: y\r\n" * 3_000,
+            "x" * 9_000,
+            "bad header\r\n",
+            "proxy-authorization: Basic \0\r\n",
+        )
     )
-    head = f"{method} {rng.choice(_TARGETS)} {version}\r\n{headers}\r\n".encode("latin-1")
+    head = f"{method} {rng.choice((*_TARGETS, *_PLAIN_ADDRESSES))} {version}\r\n{headers}\r\n".encode("latin-1")
     return (mutate(rng, head) if not rng.randrange(3) else head) + rng.randbytes(rng.choice((0, 0, 100, 20_000)))
 
 

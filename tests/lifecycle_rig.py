@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hyperhive.core.events import Event, EventName
+from hyperhive.core.limits import UNLIMITED, Limits
 from hyperhive.core.messages import Message
 from hyperhive.core.names import MANAGER, OPERATOR, SYSTEM
 from hyperhive.core.paths import Roots
@@ -128,6 +129,7 @@ async def open_hive(
     place: Path | None = None,
     upstream: str = UPSTREAM,
     hibernate_s: float = 0,
+    limits: Limits = UNLIMITED,
     look_every_s: float | None = None,
     reconcile: bool = False,
 ) -> AsyncGenerator[Hive]:
@@ -144,7 +146,7 @@ async def open_hive(
         driver = wrap(honest)
         await driver.prepare()
 
-        harness = HarnessSettings("api_key", warm_s=0, hibernate_s=hibernate_s)
+        harness = HarnessSettings("api_key", warm_s=0, hibernate_s=hibernate_s, limits=limits)
         parts = build_parts(roots, driver, harness, upstream, None, stack)
         if look_every_s is not None:
             parts.lifecycle.pace.look_every_s = look_every_s

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from hyperhive.system.memory_kills import find_hierarchies, read_count
+from hyperhive.system.memory_kills import find_hierarchies
 
 _FILES = {
     "cgroup": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.oom_control"),
@@ -15,28 +15,13 @@ _FILES = {
 
 
 class MemoryGroup:
-    """What is started in `entered` begins in it."""
-
     def __init__(self, folder: Path, kind: str) -> None:
         self._folder = folder
         self._kind = kind
 
-    @contextlib.contextmanager
-    def entered(self) -> Generator[None]:
-        self.take([os.getpid()])
-        try:
-            yield
-        finally:
-            (self._folder.parent / "cgroup.procs").write_text(str(os.getpid()))
-
     def take(self, pids: Iterable[int]) -> None:
         for pid in pids:
             (self._folder / "cgroup.procs").write_text(str(pid))
-
-    def count_kills(self) -> int:
-        count = read_count(self._folder / _FILES[self._kind][2])
-        assert count is not None
-        return count
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from driver_checks import SLEEP, Check
-from driver_rig import FIRST_UID, Rig, wait_until
+from driver_rig import Rig, wait_until
 
-_PROBE = Path(__file__).with_name("sandbox_probe.py").read_text()
+PROBE = Path(__file__).with_name("sandbox_probe.py").read_text()
 # keyctl(KEYCTL_GET_KEYRING_ID, the session's) and io_uring_setup: ENOSYS is 38.
 _KEYCTL = 250 if os.uname().machine == "x86_64" else 219
 _KEYRING = (
@@ -35,20 +35,20 @@ _KERNEL_FILES = (
 
 
 async def a_command_gets_nowhere(rig: Rig) -> None:
-    with _prepared(rig) as wanted:
-        code = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', {_PROBE!r}, sys.argv[1]]))"
+    with prepared(rig) as wanted:
+        code = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', {PROBE!r}, sys.argv[1]]))"
         spec = rig.spec(sys.executable, "-c", code, json.dumps(wanted))
         await rig.driver.create(spec)
         await rig.driver.start(spec)
         await rig.driver.observe("alice")
         await _wait_log(rig)
-        _check_all(wanted, json.loads(await rig.log()))
+        _check_all(rig, wanted, json.loads(await rig.log()))
 
 
 async def what_the_driver_runs_inside_gets_nowhere(rig: Rig) -> None:
     await rig.run(SLEEP)
-    with _prepared(rig) as wanted:
-        _check_all(wanted, json.loads(await rig.ask(sys.executable, "-c", _PROBE, json.dumps(wanted))))
+    with prepared(rig) as wanted:
+        _check_all(rig, wanted, json.loads(await rig.ask(sys.executable, "-c", PROBE, json.dumps(wanted))))
 
 
 async def a_program_that_root_left_with_its_bit_set_gives_nothing(rig: Rig) -> None:
@@ -113,7 +113,7 @@ async def _wait_log(rig: Rig) -> None:
 
 
 @contextmanager
-def _prepared(rig: Rig) -> Generator[dict[str, Any]]:
+def prepared(rig: Rig) -> Generator[dict[str, Any]]:
     """What the probe needs to know, with things on the host to find: a secret, sockets, a process."""
     secret = rig.folder / "operator-secret"
     secret.write_text(_CANARY)
@@ -137,14 +137,16 @@ def _prepared(rig: Rig) -> Generator[dict[str, Any]]:
             "folders": [
                 str(rig.folder),
                 str(bob),
-                *("/root/.ssh", "/var", "/home/agent/../..//srv", "/sys", "/agents"),
+                *("/root/.ssh", "/var/lib/hyperhive", "/home/agent/../../lost+found", "/sys", "/agents"),
+                # A system of its own has its own.
+                *(() if rig.has_image else ("/var", "/home/agent/../..//srv")),
             ],
             "kernel_files": list(_KERNEL_FILES),
             "sockets": [str(operator), f"/proc/1/root{operator}", "/run/dbus/system_bus_socket"],
             "abstract": _CANARY,
             "port": tcp.getsockname()[1],
             "disk": [os.major(disk), os.minor(disk)],
-            "uid": FIRST_UID + 1,
+            "uid": rig.uid_outside("bob"),
             "host_pid": os.getpid(),
         }
 
@@ -161,7 +163,7 @@ def _bind_operator_socket(rig: Rig) -> Path:
     return path
 
 
-def _check_all(wanted: dict[str, Any], found: dict[str, Any]) -> None:
+def _check_all(rig: Rig, wanted: dict[str, Any], found: dict[str, Any]) -> None:
     """Nothing was done but what is said here, and nothing of the host was seen."""
     allowed = {
         # It may read the memory of its own first process, and there is none at the beginning.
@@ -172,14 +174,14 @@ def _check_all(wanted: dict[str, Any], found: dict[str, Any]) -> None:
     attempts = {name: outcome for name, outcome in found.items() if isinstance(outcome, str) and " " in name}
     assert len(attempts) > 40
     for name, outcome in attempts.items():
-        assert outcome in allowed.get(name, _REFUSALS), (name, outcome)
+        assert outcome in allowed.get(name, REFUSALS), (name, outcome)
     assert found["interfaces"] == ["lo"]
     assert _CANARY not in found["environs"].replace(json.dumps(wanted), "")
     assert "setsid" not in found["cmdlines"]
     assert found["processes"] <= 5
     assert found["handles"] == []
     assert found["devices"] == []
-    assert set(found["top"]) <= _TOP | {
+    assert set(found["top"]) <= _TOP | (_TOP_OF_IMAGES if rig.has_image else set()) | {
         Path(path).parts[1] for path in (sys.prefix, sys.base_prefix, __file__, *_program())
     }
     status = {line[0].rstrip(":"): line[1:] for line in found["status"] if line}
@@ -191,7 +193,8 @@ def _check_all(wanted: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 _TOP = {"bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "state", "tmp", "usr"}
-_REFUSALS = {
+_TOP_OF_IMAGES = {"boot", "media", "mnt", "opt", "root", "srv", "sys", "var"}
+REFUSALS = {
     "ENOENT",
     "EPERM",
     "EACCES",

@@ -120,6 +120,8 @@ def test_axe_finds_nothing_on_any_page(look: Look) -> None:
     look.at("/programs/", "webhook-1")
     page.get_by_test_id("webhook-remove").click()
     look.check("programs")
+    look.at("/audit/", "audit-rows")
+    look.check("audit")
     for path, ready in (
         ("/agent/nobody/", "agent-missing"),
         ("/approvals/99", "fetch-failed"),

@@ -38,6 +38,7 @@ SERVERS: dict[str, McpServerFields] = {
 CASES: dict[str, tuple[Policy, Mapping[str, Any]]] = {
     "a plain agent": (Policy(), {}),
     "a manager that goes on": (Policy(), {"manager": True, "resume": "a4d5bee6-b90a-4763-aa53-6d6c4149ae19"}),
+    "a copy that goes its own way": (Policy(), {"resume": "a4d5bee6-b90a-4763-aa53-6d6c4149ae19", "fork": True}),
     "rules and servers": (RULED, {"model": "opus", "prompt": "-- do\n'this'", "mcp_servers": SERVERS}),
     "only its hive's tools": (Policy(allowed_tools=("mcp__hyperhive__send",)), {}),
     "one that can only answer": (
@@ -131,6 +132,7 @@ def _plan_options(params: OpenParams, policy: Policy) -> ClaudeAgentOptions:
         mcp_servers={**servers, SERVER_NAME: create_sdk_mcp_server(SERVER_NAME)},
         verbatim_prompts=True,
         resume=params["resume"] or None,
+        fork_session=params.get("fork", False),
         model=params["model"] or None,
         cli_path=params["claude"],
         cwd=params["working_folder"],

@@ -7,8 +7,9 @@ import pytest
 
 import bubblewrap_checks
 import driver_checks
+import nspawn_checks
 from driver_rig import Wrap, open_rig
-from driver_runner import KINDS, run_check, run_check_unprivileged, unprivileged_place
+from driver_runner import BUBBLEWRAP_KINDS, KINDS, check_kind, unprivileged_place
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, Observation
 from hyperhive.testing.bad_drivers import (
     BuildsAnything,
@@ -31,23 +32,22 @@ def place() -> Iterator[Path]:
         yield place
 
 
-async def check(module: str, name: str, kind: str, place: Path, folder: Path) -> None:
-    if kind == "root" or KINDS == ("unprivileged",):
-        await run_check(module, name, folder)
-    else:
-        run_check_unprivileged(module, name, place)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", driver_checks.CHECKS)
 async def test_every_driver_keeps_the_contract(name: str, kind: str, place: Path, tmp_path: Path) -> None:
-    await check("driver_checks", name, kind, place, tmp_path)
+    await check_kind("driver_checks", name, kind, place, tmp_path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BUBBLEWRAP_KINDS)
 @pytest.mark.parametrize("name", bubblewrap_checks.CHECKS)
 async def test_the_bubblewrap_driver_keeps_its_own_promises(name: str, kind: str, place: Path, tmp_path: Path) -> None:
-    await check("bubblewrap_checks", name, kind, place, tmp_path)
+    await check_kind("bubblewrap_checks", name, kind, place, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind == "nspawn"])
+@pytest.mark.parametrize("name", nspawn_checks.CHECKS)
+async def test_the_nspawn_driver_keeps_its_own_promises(name: str, kind: str, place: Path, tmp_path: Path) -> None:
+    await check_kind("nspawn_checks", name, kind, place, tmp_path)
 
 
 def refuse_to_start(driver: Driver) -> Driver:

@@ -17,6 +17,10 @@ ACTS = {
     *("up", "demo", "down", "start", "stop", "restart", "rebuild", "cancel", "destroy", "ack", "answer", "resume"),
     *("compact", "release", "requeue", "dismiss", "completion", "top", "mcp", "token revoke"),
     *("webhook remove", "webhook test", "webhook drop", "webhook retry"),
+    *("install", "uninstall"),
+    "egress revoke",
+    "audit export",
+    "snapshot rm",
 }
 
 # The arguments of each command that reads. {message} and {approval} are there, and `writer` is an agent.
@@ -35,8 +39,11 @@ READS: dict[str, list[str]] = {
     "notify": [],
     "devices": [],
     "budget": [],
-    "egress": [],
+    "egress show": [],
+    "egress grants": [],
+    "quota": [],
     "reminders": [],
+    "snapshots": [],
     "stats": [],
     "config": ["manager"],
     "policy show": ["manager"],
@@ -48,12 +55,16 @@ READS: dict[str, list[str]] = {
     "search": ["hello"],
     "message": ["{message}"],
     "token list": [],
+    "audit list": [],
+    "audit verify": [],
+    "audit head": [],
     "webhook list": [],
 }
 # These write, and say in JSON what came of it; or they go on for ever. Others' tests have them.
 WRITES = {
     *("spawn", "send", "approve", "deny", "revert", "discard", "revive", "purge", "pause", "grant", "login", "tail"),
-    *("show", "shell", "token create", "webhook add", "backup", "restore"),
+    *("show", "shell", "egress allow", "token create", "webhook add", "backup", "restore"),
+    *("snapshot take", "snapshot restore", "snapshot fork", "snapshot export", "snapshot import"),
 }
 POLICY_VERDICTS = {0, 1, 4}
 

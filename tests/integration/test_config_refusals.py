@@ -196,10 +196,11 @@ BAD_CONFIGS = {
     },
     'environment = { "A=B" = "x" }': "A=B",
     'environment = { A = "x\\u0000y" }': "U+0000",
-    "limits = { memory = '1G' }": "limits",
+    "limits = { memory = '1' }": "limits",
     "network = { allow = ['https://example.org'] }": "network.allow",
-    "network = { allow = ['example.org:8443'] }": "network.allow",
-    "network = { mode = 'host' }": "network.mode",
+    "network = { allow = ['example.org:0'] }": "network.allow",
+    "network = { allow = ['GET http://example.org/a/../b'] }": "network.allow",
+    "network = { mode = 'open' }": "network.mode",
     "schedule = [{ cron = '0 9 31 2 *', message = 'x' }]": "never comes",
 }
 

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ async def test_a_tunnel_carries_tls_both_ways_and_its_end(tmp_path: Path) -> Non
     client_tls = ssl.create_default_context(cafile=os.fspath(made.ca))
     content = os.urandom(MIB)
     async with open_rig(tmp_path) as rig, serve(echo, server_tls) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         reader, writer = await rig.connect("Example.ORG.:443")
         await writer.start_tls(client_tls, server_hostname="example.org")
         writer.write(content)
@@ -61,7 +62,7 @@ async def test_the_end_of_one_side_is_passed_on_and_the_other_may_go_on(tmp_path
         await writer.drain()
 
     async with open_rig(tmp_path) as rig, serve(answer_late) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         reader, writer = await rig.connect(TARGET)
         writer.write(b"x" * MIB)
         writer.write_eof()
@@ -73,7 +74,7 @@ async def test_the_end_of_one_side_is_passed_on_and_the_other_may_go_on(tmp_path
 
 async def test_what_is_sent_with_the_request_reaches_the_other_side(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig, serve(echo) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         reader, writer = await rig.ask(f"CONNECT {TARGET} HTTP/1.1\r\n\r\nearly".encode())
         writer.write(b" and late")
         writer.write_eof()
@@ -95,7 +96,7 @@ async def test_a_reader_that_is_slow_is_sent_to_slowly_and_costs_no_memory(tmp_p
             sent += MIB
 
     async with open_rig(tmp_path) as rig, serve(pour) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         before = read_rss_bytes()
         opened = [await rig.connect(TARGET) for _ in range(8)]
         async with asyncio.timeout(DEADLINE_S):
@@ -115,7 +116,7 @@ async def test_a_reader_that_is_slow_is_sent_to_slowly_and_costs_no_memory(tmp_p
 
 async def test_a_tunnel_that_is_silent_ends(tmp_path: Path) -> None:
     async with open_rig(tmp_path, times=Times(idle_s=0.3)) as rig, serve(echo) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         reader, writer = await rig.connect(TARGET)
         # While something moves, however little, it stays.
         for _ in range(6):
@@ -131,7 +132,7 @@ async def test_a_tunnel_that_is_silent_ends(tmp_path: Path) -> None:
 
 async def test_a_tunnel_that_carries_much_does_not_stop_the_daemon(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig, serve(echo) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
 
         def flood() -> None:
             # In a thread of its own, as an agent is a process of its own: both ends are always ready.
@@ -188,7 +189,8 @@ async def test_a_host_that_is_not_listed_is_refused_with_the_rule_and_what_to_do
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n", b"405 Method Not Allowed"),
+        (b"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n", b"403 Forbidden"),
+        (b"TRACE http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n", b"405 Method Not Allowed"),
         (b"CONNECT example.org:443@evil.test:443 HTTP/1.1\r\n\r\n", b"400 Bad Request"),
         (b"CONNECT example.org:80 HTTP/1.1\r\n\r\n", b"403 Forbidden"),
         (b"CONNECT [::1]:443 HTTP/1.1\r\n\r\n", b"403 Forbidden"),
@@ -213,7 +215,7 @@ async def test_a_request_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 async def test_without_a_config_that_can_be_used_nothing_is_reached(tmp_path: Path) -> None:
     async with open_rig(tmp_path, NotFoundError("no such agent")) as rig, serve(echo) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         assert (await rig.get_refusal(TARGET)).startswith(b"HTTP/1.1 503 ")
         # Each request is judged by what counts then.
         rig.policy = EgressPolicy("proxied", ("example.org",))
@@ -279,7 +281,7 @@ async def test_a_name_that_nobody_knows_and_a_server_that_is_away_are_told(tmp_p
         assert (await rig.get_refusal(TARGET)).startswith(b"HTTP/1.1 502 ")
         async with serve(echo) as place:
             pass
-        rig.places["a.example.org"] = place
+        rig.put("a.example.org", place)
         assert (await rig.get_refusal("a.example.org:443")).startswith(b"HTTP/1.1 502 ")
         assert [(request.verdict, request.rule) for request in await rig.wait_requests(2)] == [
             ("failed", "connect"),
@@ -292,7 +294,7 @@ async def test_a_name_that_nobody_knows_and_a_server_that_is_away_are_told(tmp_p
 
 async def test_no_more_tunnels_than_so_many_are_open_at_once(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig, serve(echo) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         handles = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
         opened = [await rig.connect(TARGET) for _ in range(TUNNELS_LIMIT)]
         for _ in range(200):
@@ -314,7 +316,7 @@ async def test_no_more_tunnels_than_so_many_are_open_at_once(tmp_path: Path) -> 
 
 async def test_connections_that_say_nothing_keep_nobody_out_for_long(tmp_path: Path) -> None:
     async with open_rig(tmp_path, times=Times(head_s=0.3)) as rig, serve(echo) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         silent = [await rig.ask(b"CONN") for _ in range(TUNNELS_LIMIT)]
         for reader, writer in silent:
             assert (await read_all(reader)).startswith(b"HTTP/1.1 408 ")
@@ -362,8 +364,17 @@ async def test_refusals_are_recorded_once_in_a_while_however_many_there_are(tmp_
 
 async def test_no_more_requests_are_kept_than_so_many(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig:
-        sizes = {"bytes_up": 0, "bytes_down": 0, "elapsed_ms": 0}
-        row = {"agent": "alice", "at": 0, "host": "h", "port": 443, "verdict": "allowed x", **sizes}
+        sizes: dict[str, Any] = {"bytes_up": 0, "bytes_down": 0, "elapsed_ms": 0}
+        row = {
+            "agent": "alice",
+            "at": 0,
+            "host": "h",
+            "port": 443,
+            "verdict": "allowed x",
+            **sizes,
+            "method": "",
+            "path": "",
+        }
 
         def fill(tx: Transaction) -> None:
             for _ in range(2 * REQUESTS_LIMIT):
@@ -380,7 +391,7 @@ async def test_no_more_requests_are_kept_than_so_many(tmp_path: Path) -> None:
 
 async def test_what_is_open_when_the_daemon_ends_is_recorded(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig, serve(echo) as place:
-        rig.places["example.org"] = place
+        rig.put("example.org", place)
         reader, writer = await rig.connect(TARGET)
         writer.write(b"hello")
         async with asyncio.timeout(DEADLINE_S):

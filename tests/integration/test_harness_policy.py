@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness_rig import Rig, eventually
+from hyperhive.core.verdicts import DENIED_TYPE
 
 CLAUDE = "--output-format stream-json"
 ENGINE = "hyperhive.harness.engine"
@@ -225,6 +226,9 @@ async def test_commands_are_judged_by_a_parser_and_denied_with_the_rule(rig: Rig
     )
     assert [error for error, _ in results] == [False, True, True, True, True, True, True, True]
     assert "bash.deny: git push *" in results[5][1]
+    denied = [(event["tool"], event["rule"]) for event in rig.events("claude") if event["type"] == DENIED_TYPE]
+    assert len(denied) == 7
+    assert denied[4] == ("Bash", "bash.deny: git push *")
     assert not [path for path in rig.state.iterdir() if not path.name.startswith("hyperhive-")]
 
 

@@ -9,9 +9,8 @@ from hive_process import HiveProcess
 
 def test_each_thing_worth_a_link_has_an_address_that_shows_the_pages(shared_hive: HiveProcess) -> None:
     with httpx.Client(base_url=shared_hive.origin) as client:
-        documents = {
-            client.get(path).text for path in ("/", "/programs/", "/approvals/7", "/questions/3", "/threads/12")
-        }
+        paths = ("/", "/programs/", "/audit/", "/approvals/7", "/questions/3", "/threads/12")
+        documents = {client.get(path).text for path in paths}
         assert len(documents) == 1
         for path in ("/approvals/1/2", "/approvals/", "/questions/", "/threads/"):
             assert client.get(path, follow_redirects=True).status_code == 404, path

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import sandbox_checks
-from driver_runner import KINDS, run_check, run_check_unprivileged, unprivileged_place
+from driver_runner import KINDS, check_kind, unprivileged_place
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,4 @@ def place() -> Iterator[Path]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", sandbox_checks.CHECKS)
 async def test_from_inside_a_sandbox(name: str, kind: str, place: Path, tmp_path: Path) -> None:
-    if kind == "root" or KINDS == ("unprivileged",):
-        await run_check("sandbox_checks", name, tmp_path)
-    else:
-        run_check_unprivileged("sandbox_checks", name, place)
+    await check_kind("sandbox_checks", name, kind, place, tmp_path)

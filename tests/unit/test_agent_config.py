@@ -89,7 +89,12 @@ REFUSED = [
     ("packages = ['git=1.0']", "is not the name of a package"),
     ("packages = ['Git']", "is not the name of a package"),
     ("packages = ['git;id']", "is not the name of a package"),
-    ("network.allow = ['https://example.org']", "is not the name of a host"),
+    ("network.allow = ['https://example.org']", "is not what may be reached"),
+    ("network.allow = ['example.org:0']", "is not what may be reached"),
+    ("network.allow = ['example.org:65536']", "is not what may be reached"),
+    ("network.allow = ['GET http://example.org']", "is not what may be reached"),
+    ("network.allow = ['GET http://example.org/a/../b']", "is not what may be reached"),
+    ("network.allow = ['CONNECT http://example.org/']", "is not what may be reached"),
     # MCP servers
     ("[mcp_servers.a]\nargs = []", "mcp_servers.a.command: is missing"),
     ("mcp_servers.a.command = ''", "mcp_servers.a.command: is empty"),
@@ -185,6 +190,7 @@ def test_an_empty_config_is_all_defaults(text: str) -> None:
         "environment = {GIT_AUTHOR_NAME = 'A', GIT_COMMITTER_EMAIL = 'a@b', Path = 'x', PATHS = '', HOMEPAGE = ''}",
         "limits = {memory = '512M', cpu = 0.5, tasks = 100}",
         "network = {mode = 'none', allow = ['example.org', '*.example.org', '127.0.0.1']}",
+        "network.allow = ['example.org:8443', '*.a.org:22', 'GET http://a.org/b/*', '* http://*.a.org:8080/']",
         "schedule = [{cron = '*/5 0-6/2,12 1 jan-MAR mon,7', message = 'guten Morgen, Käthe'}]",
         "warm_s = 0\nhibernate_s = 1\nbudget = {tokens_per_day = 0, usd_per_day = 0}",
         "bash = {allow = ['git *', 'a \"b\" $(c)'], deny = ['rm *'], ask = ['git push*']}",
@@ -402,7 +408,8 @@ def test_the_reference_tells_default_and_effect_as_they_are() -> None:
     keys = list_keys()
     for name, row in read_rows().items():
         top = re.split(r"[.\[]", name)[0]
-        assert row[3] == SCHEMA["properties"][top]["x-effect"].replace("_", " "), name
+        effect = keys[name].get("x-effect", SCHEMA["properties"][top]["x-effect"])
+        assert row[3] == effect.replace("_", " "), name
         default = keys[name].get("default")
         shown = {None: "", True: "`true`"}.get(default) if not isinstance(default, list | dict | str) else None
         assert row[2] in ({shown} if shown is not None else {f"`{default!r}`".replace("'", '"')}) | {"required"}, name

@@ -1,20 +1,20 @@
 """What messages are sent with: priorities, lifetimes, broadcasts, keys; and who is handed them at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from hyperhive.core.errors import InvalidInputError, NotFoundError, TooLargeError
+from hyperhive.core.errors import InboxFullError, InvalidInputError, NotFoundError, TooLargeError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import EVERYBODY, Message, MessageState, Priority
-from hyperhive.core.names import OPERATOR
+from hyperhive.core.names import MANAGER, OPERATOR
 from hyperhive.core.policy import Policy
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.broker import Broker
 from hyperhive.host.feed import Feed
-from hyperhive.host.sends import QUEUE_LIMIT, Sending
+from hyperhive.host.sends import PAIR_LIMIT, QUEUE_LIMIT, Sending
 from hyperhive.host.store.store import Store, Transaction
 
 POLICIES = {"carol": Policy(allowed_recipients=("bob",))}
@@ -219,6 +219,48 @@ async def test_a_queue_has_its_limit(desk: Desk) -> None:
     with pytest.raises(TooLargeError, match="10,000 messages wait for bob"):
         await desk.broker.send("alice", "bob", "one more")
     await desk.broker.send("alice", "carol", "hello")
+
+
+def queue_many(sender: str, first: int, count: int) -> Callable[[Transaction], None]:
+    def fill(tx: Transaction) -> None:
+        rest = (1, 0, None, None, None, None, None, "queued", None, 0)
+        tx.insert_many("insert_sent", [(n, sender, "bob", *rest) for n in range(first, first + count)])
+        tx.insert_many("insert_body_row", [(n, "hello") for n in range(first, first + count)])
+
+    return fill
+
+
+async def test_one_sender_does_not_fill_the_inbox_of_another_and_is_told_so(desk: Desk) -> None:
+    await desk.store.write(queue_many("alice", 1, PAIR_LIMIT))
+    with pytest.raises(InboxFullError, match="2,000 messages of yours wait for bob") as caught:
+        await desk.broker.send("alice", "bob", "one more")
+    assert (caught.value.code, "put what you have to say into one" in caught.value.hint) == ("inbox_full", True)
+    await desk.broker.send("carol", "bob", "another's")
+    await desk.broker.send("alice", "carol", "to another")
+    await desk.broker.send(OPERATOR, "bob", "the operator's")
+    # What bob has read makes room again.
+    assert await desk.recv("bob")
+    await desk.broker.send("alice", "bob", "one more")
+
+
+async def test_those_between_two_are_counted_on_as_they_come(desk: Desk) -> None:
+    await desk.store.write(queue_many("alice", 1, PAIR_LIMIT - 3))
+    outcomes = await asyncio.gather(
+        *(desk.broker.send("alice", "bob", "more") for _ in range(6)), return_exceptions=True
+    )
+    assert [isinstance(outcome, InboxFullError) for outcome in outcomes] == [False] * 3 + [True] * 3
+
+
+async def test_the_last_room_of_an_inbox_is_for_the_manager_and_the_operator(desk: Desk) -> None:
+    for number, sender in enumerate(("a", "b", "c", "d", "e")):
+        await desk.store.write(queue_many(sender, 1 + number * 1800, 1800))
+    with pytest.raises(InboxFullError, match="9,000 messages wait for bob"):
+        await desk.broker.send("alice", "bob", "one more")
+    await desk.broker.send(MANAGER, "bob", "the manager's")
+    await desk.store.write(queue_many("f", 20_000, 499))
+    with pytest.raises(InboxFullError, match="9,500 messages wait"):
+        await desk.broker.send(MANAGER, "bob", "the manager's")
+    await desk.broker.send(OPERATOR, "bob", "the operator's")
 
 
 async def test_a_reply_to_all_is_refused(desk: Desk) -> None:

@@ -20,6 +20,7 @@ from hyperhive.cli.doctor import (
     check_pages,
     check_python,
     find_claude,
+    judge_limits,
     plan_namespace_mend,
     render_checks,
 )
@@ -165,3 +166,12 @@ def test_the_table_ends_with_the_commands_that_mend() -> None:
     screen = Screen(now=datetime.now(UTC))
     assert render_checks([good, bad], screen).endswith("to mend:\nbwrap:  apt-get install x")
     assert "mend" not in render_checks([good], screen)
+
+
+def test_limits_that_cannot_be_set_are_told_with_their_reason() -> None:
+    assert judge_limits({"unlimited": {}}).status is CheckStatus.OK
+    # Of a daemon that is older than this command.
+    assert judge_limits({}).status is CheckStatus.OK
+    check = judge_limits({"unlimited": {"memory": "no\x1b[31mne", "cpu": "root's alone", "tasks": "root's alone"}})
+    assert check.status is CheckStatus.WARN and "no limit of cpu, tasks: root's alone" in check.detail
+    assert "\x1b" not in check.detail and check.mend

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hyperhive.core.errors import InvalidInputError
+from hyperhive.core.limits import Limits
 from hyperhive.core.login import PLACEHOLDER
 from hyperhive.core.paths import Roots
 from hyperhive.host.container_spec import HarnessSettings, plan_container
@@ -17,7 +18,7 @@ from hyperhive.host.drivers.protocol import ContainerSpec
 from hyperhive.host.git_config import GIT_CONFIG_FILE, render_git_config, save_git_config
 from hyperhive.host.settings import check_ca_file
 from hyperhive.host.store.rows import AgentRecord, Desired
-from hyperhive.wire.agent_config import AgentConfig
+from hyperhive.wire.agent_config import AgentConfig, parse_agent_config
 from hyperhive.wire.agent_link import EGRESS_PORT, MODEL_PORT
 from proposal_rig import ENVIRONMENT, ManagerView, commit, git
 
@@ -218,3 +219,40 @@ def test_certificates_that_agents_could_not_read_are_refused(tmp_path: Path) -> 
     with pytest.raises(InvalidInputError, match="plain file"):
         check_ca_file(tmp_path)
     assert check_ca_file(None) is None
+
+
+def test_a_config_goes_before_the_limits_of_the_settings_one_by_one(roots: Roots) -> None:
+    settings = HarnessSettings(credential="none", warm_s=300, limits=Limits(1 << 30, 2.0, 4096))
+    record = AgentRecord("alice", 1000, 3, Desired.RUNNING, "", datetime(2026, 1, 1, tzinfo=UTC), None)
+    for text, expected in (
+        (b"", Limits(1 << 30, 2.0, 4096)),
+        (b"limits.memory = '64M'", Limits(64 << 20, 2.0, 4096)),
+        (b"limits = {cpu = 0.5, tasks = 10}", Limits(1 << 30, 0.5, 10)),
+    ):
+        config = parse_agent_config(text)
+        spec = plan_container(record, roots, settings, config_folder=roots.versions_folder("alice"), config=config)
+        assert spec.limits == expected
+
+
+# -- the network -------------------------------------------------------------------------------------------
+
+
+def plan_network(roots: Roots, text: str) -> ContainerSpec:
+    record = AgentRecord("alice", 1000, 3, Desired.RUNNING, "", datetime(2026, 1, 1, tzinfo=UTC), None)
+    config = parse_agent_config(text.encode())
+    return plan_container(record, roots, SETTINGS, config_folder=roots.versions_folder("alice"), config=config)
+
+
+@pytest.mark.parametrize("text", ["", "network.mode = 'none'", "network.allow = ['example.org:22']"])
+def test_a_container_has_no_network_but_the_proxys_port(roots: Roots, text: str) -> None:
+    spec = plan_network(roots, text)
+    assert not spec.host_network
+    assert spec.environment["HTTPS_PROXY"] == f"http://127.0.0.1:{EGRESS_PORT}"
+
+
+def test_in_the_hosts_network_no_port_is_opened_that_would_be_everybodys(roots: Roots) -> None:
+    spec = plan_network(roots, "network.mode = 'host'")
+    assert spec.host_network
+    assert spec.environment["HIVE_EGRESS_PORT"] == "0"
+    assert not [name for name in spec.environment if "proxy" in name.lower()]
+    assert "HIVE_MODEL_PORT" not in spec.environment

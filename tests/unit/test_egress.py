@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperhive.core.config_values import parse_host
+from hyperhive.core.config_values import parse_reach
 from hyperhive.core.egress import (
     ACCOUNT_HOSTS,
     BadConnectError,
@@ -15,11 +15,11 @@ from hyperhive.core.egress import (
     Target,
     decide_egress,
     is_public_address,
-    parse_connect,
     parse_egress_map,
     parse_target,
     select_public,
 )
+from hyperhive.core.egress_requests import PlainRequest, parse_request
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.policy import Verdict
 
@@ -29,9 +29,10 @@ POLICY = EgressPolicy("proxied", ("example.org", "*.example.com", "93.184.216.34
 def may_reach(policy: EgressPolicy, target: str) -> bool:
     """Whether a request for `target` gets as far as a connection."""
     try:
-        found = parse_connect(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode("utf-8", "surrogateescape"))
+        found = parse_request(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode("utf-8", "surrogateescape"))
     except BadConnectError:
         return False
+    assert isinstance(found, Target)
     return decide_egress(policy, found).verdict is Verdict.ALLOW
 
 
@@ -167,7 +168,7 @@ def test_the_hosts_of_the_account_are_for_agents_that_log_in_themselves() -> Non
     [
         ("example.org:443", "network.allow: example.org"),
         ("a.example.com:443", "network.allow: *.example.com"),
-        ("example.org:80", "port"),
+        ("example.org:80", "network.allow"),
         ("evil.org:443", "network.allow"),
     ],
 )
@@ -187,7 +188,7 @@ HOSTS = st.lists(LABELS, min_size=1, max_size=5).map(".".join)
 
 @given(HOSTS, HOSTS)
 def test_a_wildcard_means_what_is_below_and_nothing_else(below: str, host: str) -> None:
-    policy = EgressPolicy("proxied", (parse_host(f"*.{host}"),))
+    policy = EgressPolicy("proxied", (parse_reach(f"*.{host}"),))
     assert not may_reach(policy, f"{host}:443")
     assert not may_reach(policy, f"{below}{host}:443") or below.endswith(".")
     assert not may_reach(policy, f"{below}.{host}.{below}x:443") or f"{below}.{host}.{below}x".endswith(f".{host}")
@@ -204,9 +205,10 @@ def test_a_wildcard_means_what_is_below_and_nothing_else(below: str, host: str) 
 def test_what_is_added_to_a_listed_host_never_reaches_another(text: str, host: str, before: bool) -> None:
     written = f"{text}{host}" if before else f"{host}{text}"
     try:
-        found = parse_connect(f"CONNECT {written}:443 HTTP/1.1\r\n\r\n".encode("utf-8", "surrogatepass"))
+        found = parse_request(f"CONNECT {written}:443 HTTP/1.1\r\n\r\n".encode("utf-8", "surrogatepass"))
     except BadConnectError:
         return
+    assert isinstance(found, Target)
     assert set(found.host) <= set(string.ascii_lowercase + string.digits + "-.:")
     if decide_egress(POLICY, found).verdict is Verdict.ALLOW:
         assert found.host in {"example.org", "93.184.216.34"} or found.host.endswith(".example.com")
@@ -227,9 +229,12 @@ BAD_HEADS = {
     b"CONNECT example.org:443 HTTP/1.2\r\n\r\n": 400,
     b"CONNECT example.org:443 http/1.1\r\n\r\n": 400,
     b"connect example.org:443 HTTP/1.1\r\n\r\n": 405,
-    b"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n": 405,
-    b"GET / HTTP/1.1\r\n\r\n": 405,
-    b"OPTIONS * HTTP/1.1\r\n\r\n": 405,
+    b"GET https://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\n\r\n": 400,
+    b"GET example.org:80 HTTP/1.1\r\n\r\n": 400,
+    b"OPTIONS * HTTP/1.1\r\n\r\n": 400,
+    b"TRACE http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n": 405,
+    b"get http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n": 405,
     b"PRI * HTTP/2.0\r\n\r\n": 400,
     b"CONNECT example.org:443 HTTP/1.1\nHost: example.org\n\n": 400,
     b"CONNECT example.org:443 HTTP/1.1\r\nno header\r\n\r\n": 400,
@@ -247,9 +252,9 @@ BAD_HEADS = {
 
 
 @pytest.mark.parametrize("head", BAD_HEADS)
-def test_a_head_that_is_no_connect_is_refused(head: bytes) -> None:
+def test_a_head_that_is_no_request_of_ours_is_refused(head: bytes) -> None:
     with pytest.raises(BadConnectError) as refused:
-        parse_connect(head)
+        parse_request(head)
     assert (refused.value.status, bool(refused.value.reason)) == (BAD_HEADS[head], True)
 
 
@@ -260,17 +265,17 @@ def test_what_programs_send_is_understood() -> None:
         b"CONNECT example.org:443 HTTP/1.0",
         b"CONNECT example.org:443 HTTP/1.1\r\nProxy-Authorization: Basic Og==\r\nX: \xc3\xa9",
     ):
-        assert parse_connect(head + b"\r\n\r\n") == Target("example.org", 443)
+        assert parse_request(head + b"\r\n\r\n") == Target("example.org", 443)
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_target_or_a_refusal(head: bytes) -> None:
     try:
-        found = parse_connect(head)
+        found = parse_request(head)
     except BadConnectError as error:
-        assert error.status in {400, 405}
+        assert error.status in {400, 405, 411}
     else:
-        assert 0 < found.port < 65536
+        assert 0 < (found.target if isinstance(found, PlainRequest) else found).port < 65536
 
 
 @given(HOSTS, st.integers(1, 65535))
@@ -284,9 +289,9 @@ def test_a_target_reads_the_same_again(host: str, port: int) -> None:
 
 def test_every_host_that_a_config_can_list_is_read_as_itself_or_never() -> None:
     for host in ("example.org", "localhost", "1.example.org", "8.8.8.8", "a1"):
-        assert parse_target(f"{parse_host(host)}:443").host == host
-    for odd in ("127.1", "0x7f.1", "256.1.1.1", "1"):
-        parse_host(odd)
+        assert parse_target(f"{parse_reach(host)}:443").host == host
+    for odd in ("127.1", "0x7f.1", "256.1.1.1", "1"):  # such entries match nothing
+        parse_reach(odd)
         with pytest.raises(BadConnectError):
             parse_target(f"{odd}:443")
 
@@ -341,8 +346,12 @@ def test_of_many_addresses_the_public_ones_are_left() -> None:
 
 
 def test_the_map_says_where_hosts_are() -> None:
-    found = parse_egress_map("Example.org=127.0.0.1:8443, b.test=[::1]:1,")
-    assert found == {"example.org": ("127.0.0.1", 8443), "b.test": ("::1", 1)}
+    found = parse_egress_map("Example.org=127.0.0.1:8443, b.test=[::1]:1, b.test:80=10.0.0.1:2,")
+    assert found == {
+        Target("example.org", 443): ("127.0.0.1", 8443),
+        Target("b.test", 443): ("::1", 1),
+        Target("b.test", 80): ("10.0.0.1", 2),
+    }
     assert parse_egress_map("") == {}
 
 
@@ -356,6 +365,8 @@ def test_the_map_says_where_hosts_are() -> None:
         "a.b=127.0.0.1:0",
         "*.a=1.1.1.1:1",
         "a=1.1.1.1:1,a=1.1.1.1:2",
+        "a:443=1.1.1.1:1,a=1.1.1.1:2",
+        "a:x=1.1.1.1:1",
     ],
 )
 def test_a_map_that_is_not_one_is_refused(text: str) -> None:

@@ -96,7 +96,10 @@ def test_every_row_has_the_effect_of_its_key_and_the_whole_has_the_latest(
     before: AgentConfig, after: AgentConfig
 ) -> None:
     rows = plan_meaning(before, after, [])
-    assert all(row.effect is get_effect(row.area) for row in rows)
+    # But for what counts sooner than the table it is in.
+    sooner = [row for row in rows if row.subject.startswith("allow") and row.area == "network"]
+    assert all(row.effect is Effect.LIVE for row in sooner)
+    assert all(row.effect is get_effect(row.area) for row in rows if row not in sooner)
     order = list(Effect)
     assert order.index(plan_effect(rows)) == max((order.index(row.effect) for row in rows), default=0)
 
@@ -228,3 +231,22 @@ def test_that_a_file_can_be_executed_is_told() -> None:
     for executable, words in ((True, ", can be executed"), (False, ", can no longer be executed")):
         [row] = plan_meaning(AgentConfig(), AgentConfig(), [make_file("a", executable=executable, binary=True)])
         assert row.after == "20 bytes, not text" + words
+
+
+def test_what_may_be_reached_counts_at_once_and_the_mode_with_a_restart() -> None:
+    before = parse_agent_config(b"")
+    rows = plan_meaning(before, parse_agent_config(b"network.allow = ['a.org:22', 'GET http://b.org/c/*']"), [])
+    assert [(row.subject, row.effect) for row in rows] == [
+        ("allow: a.org:22", Effect.LIVE),
+        ("allow: GET http://b.org/c/*", Effect.LIVE),
+    ]
+    assert plan_effect(rows) is Effect.LIVE
+    rows = plan_meaning(before, parse_agent_config(b"network.mode = 'none'"), [])
+    assert plan_effect(rows) is Effect.RESTART
+
+
+def test_what_the_hosts_network_gives_away_is_said() -> None:
+    [row] = plan_meaning(parse_agent_config(b""), parse_agent_config(b"network.mode = 'host'"), [])
+    assert row.before == "proxied"
+    for word in ("loopback", "abstract sockets", "private network", "nothing is recorded"):
+        assert word in row.after

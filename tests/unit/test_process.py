@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from hyperhive.system.process import OUTPUT_LIMIT_BYTES, ProcessError, run, start_detached
+from hyperhive.system.process import DETACHED_OOM_SCORE, OUTPUT_LIMIT_BYTES, ProcessError, run, start_detached
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
@@ -135,6 +135,14 @@ async def test_a_detached_program_is_nobodys_child_and_outlives_this_loop(tmp_pa
     finally:
         for opened in (handle, given, kept):
             os.close(opened)
+
+
+async def test_a_detached_program_goes_before_this_one_when_memory_runs_out(tmp_path: Path) -> None:
+    score = Path("/proc/self/oom_score_adj")
+    with (tmp_path / "output").open("wb") as output:
+        await start_detached(["cat", str(score)], output=output.fileno(), pass_fds=(), env=ENVIRONMENT)
+    wait_until(lambda: (tmp_path / "output").read_text().endswith("\n"))
+    assert int((tmp_path / "output").read_text()) == max(DETACHED_OOM_SCORE, int(score.read_text()))
 
 
 async def test_a_detached_program_that_is_not_there_is_said_in_its_output(tmp_path: Path) -> None:

@@ -9,9 +9,17 @@ import pytest
 
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, TooManyError, UnavailableError
 from hyperhive.core.events import EventName
-from hyperhive.core.terminals import RESET, SCROLLBACK_LIMIT_BYTES, Ending, Scrollback
+from hyperhive.core.terminals import (
+    HIVE_TERMINALS_LIMIT,
+    RESET,
+    SCROLLBACK_LIMIT_BYTES,
+    TERMINALS_LIMIT,
+    Ending,
+    Scrollback,
+)
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.link.connection import Caller
+from hyperhive.host.store.store import Transaction
 from hyperhive.host.terminal_live import INPUT_LIMIT_BYTES, UNACKNOWLEDGED_LIMIT_BYTES, VIEWERS_LIMIT
 from hyperhive.host.terminal_stream import HEAD_LIMIT_BYTES, STREAMS_LIMIT
 from hyperhive.system.clock import now
@@ -368,3 +376,25 @@ async def test_no_terminal_without_a_harness_and_none_of_an_impossible_size(rig:
     with pytest.raises(UnavailableError):
         await rig.open()
     assert await rig.terminals.list("alice") == []
+
+
+async def test_all_agents_together_have_so_many_and_each_its_own_share(rig: Rig) -> None:
+    def open_many(tx: Transaction, agent: str, count: int) -> None:
+        for number in range(count):
+            tx.get(
+                "insert_terminal",
+                id=f"{agent}-{number}",
+                agent=agent,
+                generation=GENERATION,
+                opened_by="operator",
+                at=tx.at_ms,
+                columns=80,
+                rows=24,
+            )
+
+    await rig.store.write(lambda tx: open_many(tx, "alice", TERMINALS_LIMIT))
+    with pytest.raises(TooManyError, match="alice has 8 terminals open"):
+        await rig.open()
+    await rig.store.write(lambda tx: open_many(tx, "others", HIVE_TERMINALS_LIMIT - TERMINALS_LIMIT))
+    with pytest.raises(TooManyError, match="128 terminals are open in all"):
+        await rig.open()

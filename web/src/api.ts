@@ -1,10 +1,13 @@
 import type {
   Accepted,
   AgentConfigView,
+  AgentQuotas,
   AgentRow,
+  AllowRequest,
   AnswerRequest,
   Approval,
   ApprovalStatus,
+  AuditPage,
   Budget,
   BudgetRequest,
   CancelResult,
@@ -13,6 +16,10 @@ import type {
   DeviceChange,
   DeviceRequest,
   Draft,
+  EgressGrant,
+  EgressGrantRequest,
+  EgressProposalRequest,
+  EgressRequest,
   ErrorBody,
   GrantRequest,
   Hive,
@@ -30,11 +37,14 @@ import type {
   PushKey,
   Question,
   Reminder,
+  RestoreResult,
   RevertRequest,
   Review,
   ScheduledMessage,
   SendRequest,
   Sent,
+  Snapshot,
+  SnapshotRequest,
   StateFile,
   StateFolder,
   StatsPage,
@@ -73,6 +83,15 @@ export interface JournalQuery {
   lines?: number | undefined;
   filter?: string | undefined;
   wait_s?: number | undefined;
+}
+
+export interface AuditQuery {
+  grep?: string;
+  agent?: string;
+  actor?: string;
+  name?: string;
+  before?: number | undefined;
+  limit?: number;
 }
 
 export interface ApiOptions {
@@ -137,8 +156,26 @@ export function createApi(options: ApiOptions = {}) {
     startLogin: (name: string) => post<LoginStarted>(`${agentPath(name)}/login`),
     finishLogin: (name: string, code: string) => post<Login>(`${agentPath(name)}/login/code`, { code }),
     cancelLogin: (name: string) => remove<unknown>(`${agentPath(name)}/login`),
+    quotas: (name: string) => get<AgentQuotas>(`/api/quotas/${encodeURIComponent(name)}`),
+    /** Lets its folders hold more for a while. */
+    allowDisk: (name: string, request: AllowRequest) =>
+      post<AgentQuotas>(`/api/quotas/${encodeURIComponent(name)}/allow`, request),
+    /** What the agent asked for, the newest first. */
+    egress: (agent: string, limit = 50) => get<EgressRequest[]>("/api/egress", { agent, limit }),
+    egressGrants: (agent: string) => get<EgressGrant[]>("/api/egress/grants", { agent }),
+    /** Again sets the end anew. */
+    grantEgress: (grant: EgressGrantRequest) => post<EgressGrant>("/api/egress/grants", grant),
+    revokeEgress: (id: number) => remove<unknown>(`/api/egress/grants/${id}`),
+    /** An entry of the agent's config, as an approval. */
+    proposeEgress: (proposal: EgressProposalRequest) => post<Approval>("/api/egress/proposals", proposal),
     reminders: (agent: string) => get<Reminder[]>("/api/reminders", { agent }),
     schedules: (agent: string) => get<ScheduledMessage[]>("/api/schedules", { agent }),
+    /** The newest first. */
+    snapshots: (agent: string) => get<Snapshot[]>("/api/snapshots", { agent }),
+    takeSnapshot: (taking: SnapshotRequest) => post<Snapshot>("/api/snapshots", taking),
+    removeSnapshot: (id: number) => remove<unknown>(`/api/snapshots/${id}`),
+    restoreSnapshot: (id: number) => post<RestoreResult>(`/api/snapshots/${id}/restore`),
+    forkSnapshot: (id: number, name: string) => post<RestoreResult>(`/api/snapshots/${id}/fork`, { name }),
     cancelReminder: (id: number) => remove<unknown>(`/api/reminders/${id}`),
     /** Those that are open, then those that ended last. */
     terminals: (name: string) => get<Terminal[]>(`${agentPath(name)}/terminals`),
@@ -204,6 +241,8 @@ export function createApi(options: ApiOptions = {}) {
     changeDevice: (id: number, change: DeviceChange) => put<Device>(`/api/devices/${id}`, change),
     removeDevice: (id: number) => remove<unknown>(`/api/devices/${id}`),
     tryDevice: (id: number) => post<unknown>(`/api/devices/${id}/test`),
+    /** Who did what, the newest first; an empty word lets all through. */
+    audit: (query: AuditQuery) => get<AuditPage>("/api/audit", { ...query }),
     webhooks: () => get<Webhook[]>("/api/webhooks"),
     /** The secret of its signatures is in this answer alone. */
     addWebhook: (webhook: WebhookRequest) => post<NewWebhook>("/api/webhooks", webhook),

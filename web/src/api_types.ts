@@ -15,6 +15,7 @@ export interface Hive {
   started_at: string;
   park: Park | null;
   port_problems: string[];
+  unlimited: Record<string, unknown>;
 }
 
 export type ParkKind = "paused" | "budget" | "login" | "limit" | "failing";
@@ -101,6 +102,75 @@ export interface Budget {
   problem: string;
 }
 
+export type Quota =
+  | "disk"
+  | "files"
+  | "messages"
+  | "inbox"
+  | "questions"
+  | "reminders"
+  | "transcript"
+  | "events"
+  | "event_bytes"
+  | "acts"
+  | "requests"
+  | "request_bytes"
+  | "request_rate"
+  | "terminals"
+  | "log";
+
+export type QuotaUnit = "count" | "bytes" | "per_minute" | "bytes_per_minute";
+
+export interface QuotaUse {
+  quota: Quota;
+  unit: QuotaUnit;
+  used: number | null;
+  limit: number | null;
+}
+
+export interface AgentQuotas {
+  agent: string;
+  over: string;
+  allowed_until: string | null;
+  quotas: QuotaUse[];
+}
+
+export interface Snapshot {
+  id: number;
+  agent: string;
+  at: string;
+  state: string;
+  note: string;
+  commit: string;
+  session: string;
+  turns: number;
+  with_credentials: boolean;
+  automatic: boolean;
+  imported: boolean;
+  size_bytes: number;
+  left_out: number;
+  sha256: string;
+}
+
+export interface SnapshotRequest {
+  agent: string;
+  note?: string;
+  with_credentials?: boolean;
+  wait_s?: number;
+}
+
+export interface RestoreResult {
+  agent: string;
+  undo: number | null;
+  approval: number | null;
+  replayed: number;
+}
+
+export interface AllowRequest {
+  size_bytes: number;
+  for_s?: number;
+}
+
 export interface BudgetRequest {
   tokens_per_day: number | null;
   usd_per_day: number | null;
@@ -117,6 +187,45 @@ export interface Reminder {
   note: string;
   due_at: string;
   created_at: string;
+}
+
+/** What an agent asked of the egress proxy; `method` and `path` are empty for a tunnel. */
+export interface EgressRequest {
+  agent: string;
+  at: string;
+  host: string;
+  port: number;
+  verdict: EgressVerdict;
+  rule: string;
+  method: string;
+  path: string;
+  bytes_up: number;
+  bytes_down: number;
+  elapsed_ms: number;
+}
+
+export type EgressVerdict = "allowed" | "refused" | "failed";
+
+/** What the operator lets an agent reach for a while, beside its config. */
+export interface EgressGrant {
+  id: number;
+  agent: string;
+  host: string;
+  port: number;
+  granted_at: string;
+  until: string;
+}
+
+export interface EgressGrantRequest {
+  agent: string;
+  host: string;
+  port: number;
+  minutes: number;
+}
+
+export interface EgressProposalRequest {
+  agent: string;
+  entry: string;
 }
 
 /** An entry of the schedule in an agent's config. */
@@ -406,6 +515,23 @@ export interface WebhookRequest {
   url: string;
   events?: string[];
   bodies?: boolean;
+}
+
+/** A row of the audit: who did what. */
+export interface AuditEntry {
+  seq: number;
+  at: string;
+  actor: string;
+  name: string;
+  agent: string | null;
+  body: Record<string, unknown>;
+  hash: string;
+}
+
+/** The newest first; there may be none here though there are some below `before`. */
+export interface AuditPage {
+  entries: AuditEntry[];
+  before: number | null;
 }
 
 export interface NewWebhook {

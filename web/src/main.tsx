@@ -12,6 +12,8 @@ import "./style/agent.css";
 import "./style/terminal.css";
 import "./style/palette.css";
 import "./style/programs.css";
+import "./style/audit.css";
+import "./style/quotas.css";
 import { type ComponentChildren, render } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import { Keyboard } from "./components/keyboard.tsx";
@@ -23,6 +25,7 @@ import { createNotifications, NotificationsContext } from "./notifications.ts";
 import { createBrowser, installWorker } from "./notifications_browser.ts";
 import { AgentPage } from "./pages/agent.tsx";
 import { ApprovalPage, QuestionPage } from "./pages/asked.tsx";
+import { AuditPage } from "./pages/audit.tsx";
 import { DashboardPage } from "./pages/dashboard.tsx";
 import { LoginPage } from "./pages/login.tsx";
 import { ProgramsPage } from "./pages/programs.tsx";
@@ -60,6 +63,7 @@ function renderPage(at: Exclude<Route, { page: "unknown" | "agent" }>) {
   if (at.page === "thread") return <ThreadPage key={at.id} id={at.id} />;
   if (at.page === "stats") return <StatsPage agent={at.agent} />;
   if (at.page === "programs") return <ProgramsPage />;
+  if (at.page === "audit") return <AuditPage />;
   return <DashboardPage />;
 }
 

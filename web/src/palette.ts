@@ -89,6 +89,7 @@ export function listItems(store: Store, query: string): PaletteItem[] {
     item("home", "the hive", "dashboard", { kind: "go", to: "/" }),
     item("stats", "stats", "of the hive", { kind: "go", to: statsPath(EVERYONE) }),
     item("programs", "programs: webhooks and API tokens", "page", { kind: "go", to: "/programs/" }),
+    item("audit", "audit: who did what", "page", { kind: "go", to: "/audit/" }),
     ...SECTIONS.map(({ id, title, key }) =>
       item(`section-${id}`, title, `g ${key}`, { kind: "section", id }),
     ),
@@ -131,7 +132,17 @@ function listWaiting(store: Store): PaletteItem[] {
   ];
 }
 
-const AGENT_PANELS = ["inbox", "notes", "files", "reminders", "config", "journal", "terminal"];
+const AGENT_PANELS = [
+  "inbox",
+  "notes",
+  "files",
+  "reminders",
+  "quotas",
+  "snapshots",
+  "config",
+  "journal",
+  "terminal",
+];
 
 /** What an agent has beside its page; the fragment opens it there. */
 function listAgentPlaces(name: string): PaletteItem[] {

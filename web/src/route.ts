@@ -3,6 +3,7 @@ import { computed, signal } from "@preact/signals";
 export type Route =
   | { page: "dashboard" }
   | { page: "programs" }
+  | { page: "audit" }
   | { page: "agent"; name: string }
   | { page: "stats"; agent: string }
   | { page: "approval" | "question" | "thread"; id: number }
@@ -18,6 +19,7 @@ export function parseRoute(path: string): Route {
   const stats = /^\/stats(?:\/([a-z][a-z0-9-]{0,62})?)?\/?$/.exec(path);
   if (stats) return { page: "stats", agent: stats[1] ?? WHOLE_HIVE };
   if (/^\/programs\/?$/.test(path)) return { page: "programs" };
+  if (/^\/audit\/?$/.test(path)) return { page: "audit" };
   const [, kind, digits] = /^\/(approvals|questions|threads)\/(\d{1,15})\/?$/.exec(path) ?? [];
   if (digits !== undefined) return { page: NUMBERED[kind as keyof typeof NUMBERED], id: Number(digits) };
   return { page: "unknown" };

@@ -47,7 +47,10 @@ export function createStore(api: Api) {
     epochs: new Epochs(),
     notesEpochs: new Epochs(),
     reminderEpochs: new Epochs(),
+    snapshotEpochs: new Epochs(),
     terminalEpochs: new Epochs(),
+    /** Of what agents asked the egress proxy for, and are granted. */
+    egressEpochs: new Epochs(),
     /** Of what is spent and may be; the whole hive's under EVERYONE. */
     budgetEpochs: new Epochs(),
   };
@@ -98,7 +101,9 @@ export function createStore(api: Api) {
         store.epochs,
         store.notesEpochs,
         store.reminderEpochs,
+        store.snapshotEpochs,
         store.terminalEpochs,
+        store.egressEpochs,
         store.budgetEpochs,
       ])
         epochs.moveAll();
@@ -170,7 +175,9 @@ type Tables = Pick<
   | "epochs"
   | "notesEpochs"
   | "reminderEpochs"
+  | "snapshotEpochs"
   | "terminalEpochs"
+  | "egressEpochs"
   | "budgetEpochs"
 > & { followed: Iterable<MessageList> };
 
@@ -225,8 +232,13 @@ const TOUCHES: Record<string, (tables: Tables, refreshers: Refreshers, agent: st
   "reminder.set": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
   "reminder.sent": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
   "reminder.cancelled": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
+  "agent.snapshotted": ({ snapshotEpochs }, _, agent) => snapshotEpochs.move(agent),
+  "snapshot.removed": ({ snapshotEpochs }, _, agent) => snapshotEpochs.move(agent),
   "schedule.sent": ({ reminderEpochs }, _, agent) => reminderEpochs.move(agent),
   "notes.changed": ({ notesEpochs }, _, agent) => notesEpochs.move(agent),
+  "egress.refused": ({ egressEpochs }, _, agent) => egressEpochs.move(agent),
+  "egress.granted": ({ egressEpochs }, _, agent) => egressEpochs.move(agent),
+  "egress.revoked": ({ egressEpochs }, _, agent) => egressEpochs.move(agent),
   "terminal.opened": ({ terminalEpochs }, _, agent) => terminalEpochs.move(agent),
   "terminal.ended": ({ terminalEpochs }, _, agent) => terminalEpochs.move(agent),
 };

@@ -9,12 +9,14 @@ from typing import Annotated, Self
 
 import typer
 
+from hyperhive.cli.audit_files import leave_note
 from hyperhive.cli.backups.restore import restore_backup
 from hyperhive.cli.backups.take import Backup, LeftOut, take_backup
 from hyperhive.cli.client import Row, decide_own_roots
 from hyperhive.cli.console import JsonOption, show, show_json
 from hyperhive.cli.hive import Data
 from hyperhive.cli.rendering import render_size
+from hyperhive.core.audit import AuditName
 
 commands = typer.Typer()
 
@@ -42,6 +44,8 @@ def backup(
         taken = take_backup(
             decide_own_roots(data).data, target, with_credentials=with_credentials, advance=progress.advance
         )
+    body = {"file": str(target), "size_bytes": taken.size_bytes, "with_credentials": with_credentials}
+    leave_note(decide_own_roots(data).data, AuditName.BACKUP_TAKEN, body)
     if as_json:
         show_json(describe_backup(taken))
     else:

@@ -8,11 +8,13 @@ import http.client
 import json
 import os
 import socket
+import sys
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlencode
 
+from hyperhive.cli.units.place import MACHINE_DATA, MACHINE_UNIT, SERVICE
 from hyperhive.core.errors import HiveError, RefusedError, UnavailableError, parse_error
 from hyperhive.core.paths import DATA_VARIABLE, Roots, decide_roots
 from hyperhive.system.pids import ProcessId, find_process
@@ -23,6 +25,9 @@ ANSWER_TIMEOUT_S = 90.0
 # Of a stream's line: no event is as long.
 LINE_LIMIT_BYTES = 4 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
+
+# For the audit: which command it was. That is believed no more than any word of whoever runs it.
+_PROGRAM = " ".join(["hive", *(word for word in sys.argv[1:2] if word.isascii() and word.isprintable())])
 
 Row = dict[str, Any]
 
@@ -114,6 +119,21 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 raise UnavailableError("the hive went away before all of it was here", "ask again") from error
 
+    def send_file(self, path: str, query: Mapping[str, str | int], file: BinaryIO, size_bytes: int) -> Any:
+        """Posts an open file as it is."""
+        connection = _UnixConnection(self.roots.hive_socket, self._timeout_s)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
+        with contextlib.closing(connection):
+            self._connect(connection)
+            try:
+                connection.request("POST", f"{path}?{urlencode(query)}", file, headers)
+                answer = connection.getresponse()
+                return parse_answer(answer.status, answer.read())
+            except (OSError, http.client.HTTPException) as error:
+                raise UnavailableError(
+                    "the hive went away before it answered", "look at what is there, then send it again"
+                ) from error
+
     def open_socket(self) -> socket.socket:
         """A connection of the caller's own, for what is no request and answer."""
         connection = _UnixConnection(self.roots.hive_socket, self._timeout_s)
@@ -148,7 +168,7 @@ class Client:
         """Status and content of the answer, and what its `header` says."""
         connection = _UnixConnection(self.roots.hive_socket, self._timeout_s)
         target = f"{path}?{urlencode(query)}" if query else path
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "User-Agent": _PROGRAM}
         content = None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -224,6 +244,8 @@ def plan_start_hint(roots: Roots) -> str:
     other = decide_own_roots(None, rehearsal=True)
     if other != roots and other.hive_socket.exists():
         return f"a rehearsal is there: {DATA_VARIABLE}={other.data} names it. `hive up` starts a real hive"
+    if roots.data == MACHINE_DATA and MACHINE_UNIT.exists():
+        return f"start it with `systemctl start {SERVICE}`"
     return f"start it with `hive up`, or name its data folder in {DATA_VARIABLE}"
 
 
@@ -232,6 +254,6 @@ def decide_own_roots(data: Path | None, *, rehearsal: bool = False) -> Roots:
     return decide_roots(data, environment=os.environ, uid=os.getuid(), working_folder=Path.cwd(), rehearsal=rehearsal)
 
 
-def find_hive() -> Client:
+def find_hive(*, timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
     """The hive that HIVE_DATA names, or this user's own; whether it runs shows on the first call."""
-    return Client(decide_own_roots(None))
+    return Client(decide_own_roots(None), timeout_s=timeout_s)

@@ -7,13 +7,16 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from hyperhive.cli.client import Client, Row, parse_rows
 from hyperhive.cli.rendering import Column, Screen, line_field, render_size, render_table
+from hyperhive.cli.units.files import observe_stale_units
+from hyperhive.cli.units.place import MACHINE_DATA, MACHINE_UNIT, SERVICE, STORED_CREDENTIAL, Place, decide_place
+from hyperhive.cli.units.systemctl import Systemctl
 from hyperhive.core.errors import HiveError
 from hyperhive.core.paths import Roots
 from hyperhive.core.text import render_safe_line
@@ -28,6 +31,7 @@ DISK_NEEDED_BYTES = 100 * 1024**2
 DISK_WANTED_BYTES = 1024**3
 # The CLI is a large binary: its first start on a cold disk takes seconds.
 PROBE_TIMEOUT_S = 30.0
+SERVICE_CHECK = "service"
 CREDENTIAL_VARIABLES = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 
 
@@ -71,6 +75,7 @@ async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Ch
         _check_git(),
         _check_program("prlimit", "util-linux"),
         _check_claude(environment),
+        _check_service(roots, environment),
     )
     return [
         check_python(sys.version_info[:3]),
@@ -155,6 +160,44 @@ def find_claude(environment: Mapping[str, str]) -> Path | None:
     return Path(package.origin).parent / "_bundled/claude"
 
 
+async def _check_service(roots: Roots, environment: Mapping[str, str]) -> Check:
+    """Whether the hive is a service of systemd, and how that fares. It need not be one."""
+    is_user = os.geteuid() != 0
+    try:
+        place = decide_place(user=is_user, environment=environment, uid=os.geteuid())
+    except HiveError:
+        return _ok(SERVICE_CHECK, "none: HIVE_DATA names another hive's data")
+    if is_user and not (place.units / SERVICE).exists() and MACHINE_UNIT.exists():
+        return _ok(SERVICE_CHECK, "one of the machine's, which root can look at")
+    if place.roots != roots or not (place.units / SERVICE).exists():
+        return _ok(SERVICE_CHECK, f"none: {place.install_command} has the hive start with the machine")
+    manager = Systemctl(user=is_user)
+    trouble = manager.find_trouble(environment)
+    if trouble:
+        return _warn(SERVICE_CHECK, f"installed, but {trouble}", "hive up")
+    try:
+        return judge_service(await manager.show(SERVICE), place, observe_stale_units(place))
+    except HiveError as error:
+        return _warn(SERVICE_CHECK, error.message, f"{place.systemctl} status {SERVICE}")
+
+
+def judge_service(seen: Mapping[str, str], place: Place, stale: Sequence[str]) -> Check:
+    """What systemd says of the installed service; `stale` are units that are not as this version writes them."""
+    state = f"{seen.get('ActiveState', 'unknown')} ({seen.get('SubState', 'unknown')})"
+    if seen.get("ActiveState") == "failed":
+        why = f"{state}, {seen.get('Result', 'unknown')}"
+        return _missing(SERVICE_CHECK, why, f"{place.journal} -n 50, then {place.systemctl} restart {SERVICE}")
+    if seen.get("ActiveState") not in {"active", "activating"}:
+        return _warn(SERVICE_CHECK, state, f"{place.systemctl} start {SERVICE}")
+    if seen.get("UnitFileState") != "enabled":
+        return _warn(SERVICE_CHECK, f"{state}, not at the next boot", f"{place.systemctl} enable {SERVICE}")
+    if stale:
+        names = ", ".join(stale)
+        return _warn(SERVICE_CHECK, f"{state}, with other units than this version's: {names}", place.install_command)
+    restarts = seen.get("NRestarts", "0")
+    return _ok(SERVICE_CHECK, state if restarts == "0" else f"{state}, {restarts} restarts after a failure")
+
+
 async def _check_claude(environment: Mapping[str, str]) -> Check:
     name, mend = "claude", f"{sys.executable} -m pip install --force-reinstall --no-deps claude-agent-sdk"
     program = find_claude(environment)
@@ -193,6 +236,8 @@ def check_credential(roots: Roots, environment: Mapping[str, str]) -> Check:
     for variable in CREDENTIAL_VARIABLES:
         if environment.get(variable):
             return _ok(name, f"{variable} in the environment")
+    if roots.data == MACHINE_DATA and os.access(STORED_CREDENTIAL, os.R_OK):
+        return _ok(name, f"in {STORED_CREDENTIAL}, for the service")
     file = Path(environment.get("HIVE_CREDENTIAL") or roots.credential)
     try:
         status = file.stat()
@@ -225,7 +270,7 @@ def _check_hive(roots: Roots) -> list[Check]:
         answer = Client(roots, timeout_s=5).get_row("/api/hive")
     except HiveError as error:
         return [_warn("hive", error.message, "hive up")]
-    return [_ok("hive", f"running, version {answer.get('version', '?')}"), *judge_ports(answer)]
+    return [_ok("hive", f"running, version {answer.get('version', '?')}"), *judge_ports(answer), judge_limits(answer)]
 
 
 def judge_ports(hive: Row) -> list[Check]:
@@ -235,6 +280,18 @@ def judge_ports(hive: Row) -> list[Check]:
         return []
     told = [render_safe_line(str(problem)) for problem in problems]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return [_warn("agent ports", "; ".join(told), "as it says, or hive up without HIVE_AGENT_PORTS")]
+
+
+def judge_limits(hive: Row) -> Check:
+    """What `/api/hive` says of the limits that containers get on this machine."""
+    name, unlimited = "limits", hive.get("unlimited")
+    if not isinstance(unlimited, dict) or not unlimited:
+        return _ok(name, "memory, cpu and tasks of containers")
+    reasons: dict[str, list[str]] = {}
+    for key, reason in unlimited.items():  # pyright: ignore[reportUnknownVariableType]
+        reasons.setdefault(render_safe_line(str(reason)), []).append(render_safe_line(str(key)))  # pyright: ignore[reportUnknownArgumentType]
+    told = "; ".join(f"no limit of {', '.join(keys)}: {reason}" for reason, keys in reasons.items())
+    return _warn(name, told, "see the docs: operating.md, limits of containers")
 
 
 def check_notifiers(roots: Roots, environment: Mapping[str, str]) -> Check:

@@ -12,6 +12,7 @@ import typer
 from hyperhive.cli import (
     agents,
     approvals,
+    audit,
     backup,
     budgets,
     completion,
@@ -22,6 +23,7 @@ from hyperhive.cli import (
     files,
     flow,
     hive,
+    install,
     journal,
     login,
     mcp,
@@ -30,12 +32,15 @@ from hyperhive.cli import (
     notes,
     notifier,
     policy,
+    quotas,
     reminders,
     shell,
+    snapshots,
     stats,
     tokens,
     top,
     turns,
+    uninstall,
     webhooks,
 )
 from hyperhive.cli.client import NoHiveError
@@ -55,8 +60,10 @@ app = typer.Typer(
 )
 for group in (
     *(hive, agents, login, messages, approvals, configs, policy, stats, drafts, turns, budgets, egress, notes),
-    *(journal, files, shell, completion),
-    *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks, backup),
+    *(quotas,),
+    *(journal, files, shell, completion, snapshots),
+    *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks, backup, audit),
+    *(install, uninstall),
 ):
     app.add_typer(group.commands)
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from hyperhive.core.egress_entries import ENTRY, parse_entry
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.names import MANAGER, OPERATOR, RESERVED, parse_recipient
 
@@ -32,7 +33,8 @@ MEMORY: Final = r"^[1-9][0-9]{0,5}[KMGT]$"
 _NOBODY = "|".join(sorted(re.escape(name) for name in RESERVED - {MANAGER, OPERATOR}))
 RECIPIENT: Final = rf"^(?!({_NOBODY})$)[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?$"
 CRON: Final = r"^[0-9A-Za-z*,/-]+( [0-9A-Za-z*,/-]+){4}$"
-HOST: Final = r"^(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,20}$"
+# An entry of network.allow.
+REACH: Final = ENTRY
 
 # What the hive sets, what decides whom claude talks to, and what makes another program of the harness, of claude or
 # of the shell that the bash rules judge.
@@ -130,7 +132,6 @@ parse_bash_pattern = _make_parser(
 )
 parse_line = _make_parser(LINE, "is not printable ASCII on one line, without a space at its ends")
 parse_memory = _make_parser(MEMORY, "is not an amount of memory, such as '512M' or '2G'")
-parse_host = _make_parser(HOST, "is not the name of a host, such as 'example.org' or '*.example.org'")
 parse_any_variable = _make_parser(ANY_VARIABLE, "is not the name of a variable: letters, digits and '_'")
 _parse_own_tool = _make_parser(OWN_TOOL, "is not the name of a tool of claude, such as 'Read'")
 _parse_tools = _make_parser(TOOLS, "is not the name of a tool, such as 'WebFetch', or the beginning of one and '*'")
@@ -146,6 +147,20 @@ def parse_text(text: str) -> str:
     for char in text:
         if not char.isprintable():
             raise ValueError(f"holds the character U+{ord(char):04X}, which cannot be shown")
+    return text
+
+
+def parse_reach(text: str) -> str:
+    """What may be reached: a host, with a port if it is not that of https, or a plain http request."""
+    try:
+        parse_entry(text)
+    except ValueError as error:
+        if not text:
+            raise ValueError("is empty") from error
+        raise ValueError(
+            f"{text[:_SHOWN_CHARS]!r} is not what may be reached, such as 'example.org', '*.example.org:8443' or "
+            "'GET http://example.org/debian/*'"
+        ) from error
     return text
 
 

@@ -1,7 +1,7 @@
-"""Which hosts an agent may reach through the egress proxy, and how a request for one is read.
+"""Which hosts an agent may reach through the egress proxy, and how the name of one is read.
 
-A request is `CONNECT host:port` and nothing else; what is not plainly a name or an address in its one usual form is
-refused, so that what was judged is what is looked up.
+What is not plainly a name or an address in its one usual form is refused, so that what was judged is what is looked
+up.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from hyperhive.core.egress_entries import HTTPS_PORT, Entry, parse_entry
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.policy import Decision, Verdict
 
@@ -17,8 +18,9 @@ from hyperhive.core.policy import Decision, Verdict
 # an agent that reached that host could talk to the model past the gateway, and so past its budget.
 ACCOUNT_HOSTS = ("platform.claude.com",)
 
-HTTPS_PORT = 443
 HEAD_LIMIT_BYTES = 8 * 1024
+# How the rule of a decision begins that a grant of the operator's made.
+GRANTED = "granted: "
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -27,8 +29,6 @@ _NAME_LIMIT_CHARS = 253
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _PORT_LIMIT = 65535
-_REQUEST_LINE = re.compile(r"([A-Za-z]{1,20}) ([!-~]{1,2000}) HTTP/1\.[01]")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 
 _NOT_PUBLIC_4 = tuple(
     IPv4Network(block)
@@ -44,7 +44,7 @@ _NOT_PUBLIC_6 = tuple(IPv6Network(block) for block in ("2001::/23", "2001:db8::/
 
 
 class BadConnectError(Exception):
-    """A request that is no CONNECT of ours. `status` is that of the answer, the message its reason."""
+    """A request that is none of ours. `status` is that of the answer, the message its reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -59,25 +59,24 @@ class Target:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        """As it is written by people: without the port of https."""
+        if self.port == HTTPS_PORT:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """The network part of an agent's config; `account` says whether its claude has a login of its own."""
+    """The network part of an agent's config; `account` says whether its claude has a login of its own.
+
+    `granted` is what the operator lets it reach for a while beside that: by a tunnel, or by any plain request.
+    """
 
     mode: str
     allow: tuple[str, ...] = ()
     account: bool = False
-
-
-def parse_connect(head: bytes) -> Target:
-    """The target of a request head, with the empty line that ends it. Raises BadConnectError."""
-    lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-    request = _REQUEST_LINE.fullmatch(lines[0])
-    if request is None or not all(_HEADER.fullmatch(line) for line in lines[1:]):
-        raise BadConnectError(400, "that is no HTTP request")
-    if request[1] != "CONNECT":
-        raise BadConnectError(405, "this proxy takes CONNECT only: use https")
-    return parse_target(request[2])
+    granted: tuple[Target, ...] = ()
 
 
 def parse_target(text: str) -> Target:
@@ -120,28 +119,41 @@ def is_address(host: str) -> bool:
     return ":" in host or _is_address_4(host)
 
 
-def decide_egress(policy: EgressPolicy, target: Target) -> Decision:
-    """Whether an agent with `policy` may have a tunnel to `target`. The addresses of a name are judged later."""
+def decide_egress(policy: EgressPolicy, target: Target, method: str = "", path: str = "") -> Decision:
+    """Whether an agent with `policy` may have a tunnel to `target`, or with `method` that plain http request to it.
+
+    The addresses of a name are judged later.
+    """
     host = target.host
-    if target.port != HTTPS_PORT:
-        return Decision(Verdict.DENY, "port", f"only port {HTTPS_PORT} can be reached")
-    if policy.account and host in ACCOUNT_HOSTS:
+    if is_address(host) and not is_public_address(host):
+        return Decision(Verdict.DENY, "address", "it is no public address")
+    if policy.account and host in ACCOUNT_HOSTS and target.port == HTTPS_PORT and not method:
         return Decision(Verdict.ALLOW, f"account: {host}", "claude's login needs it")
+    if target in policy.granted:
+        return Decision(Verdict.ALLOW, f"{GRANTED}{host}:{target.port}", "the operator allowed it for a while")
     if policy.mode != "proxied":
         return Decision(Verdict.DENY, f"network.mode: {policy.mode}", "its config lets it reach nobody")
-    for entry in policy.allow:
-        if _matches(entry, host):
-            if is_address(host) and not is_public_address(host):
-                return Decision(Verdict.DENY, "address", "it is no public address")
-            return Decision(Verdict.ALLOW, f"network.allow: {entry}", f"{entry} is listed")
-    return Decision(Verdict.DENY, "network.allow", f"{host} is not listed there")
+    for entry in map(parse_entry, policy.allow):
+        if _matches(entry, target) and _takes(entry, method, path):
+            return Decision(Verdict.ALLOW, f"network.allow: {entry.text}", f"{entry.text} is listed")
+    wanted = f"{method} http://{host}:{target.port}" if method else f"{host}:{target.port}"
+    return Decision(Verdict.DENY, "network.allow", f"{wanted} is not listed there")
 
 
-def _matches(entry: str, host: str) -> bool:
+def _takes(entry: Entry, method: str, path: str) -> bool:
+    """A tunnel is more than any plain request: an entry for the one never allows the other."""
+    if not method:
+        return not entry.method
+    return bool(entry.method) and entry.takes_method(method) and entry.takes_path(path)
+
+
+def _matches(entry: Entry, target: Target) -> bool:
     """`*.example.org` means every name below example.org, and not itself; an address only ever matches itself."""
-    if entry.startswith("*."):
-        return host.endswith(entry[1:]) and not is_address(host)
-    return host == entry
+    if entry.port != target.port:
+        return False
+    if entry.host.startswith("*."):
+        return target.host.endswith(entry.host[1:]) and not is_address(target.host)
+    return target.host == entry.host
 
 
 def is_public_address(text: str) -> bool:
@@ -161,13 +173,22 @@ def select_public(addresses: Iterable[str]) -> list[str]:
     return [address for address in dict.fromkeys(addresses) if is_public_address(address)]
 
 
-def parse_egress_map(text: str) -> Mapping[str, tuple[str, int]]:
-    """The operator's `HOST=IP:PORT,…`: for each host where its connections go instead. Raises InvalidInputError."""
-    found: dict[str, tuple[str, int]] = {}
+def parse_place(text: str) -> Target:
+    """The target that `host` or `host:port` names; without a port that of https. Raises BadConnectError."""
+    has_port = re.fullmatch(r"[^:]*:[^:]*|\[[^]]*\]:.*", text)
+    return parse_target(text if has_port else f"{text}:{HTTPS_PORT}")
+
+
+def parse_egress_map(text: str) -> Mapping[Target, tuple[str, int]]:
+    """The operator's `HOST[:PORT]=IP:PORT,…`: for each target where its connections go instead.
+
+    Without a port it is that of https. Raises InvalidInputError.
+    """
+    found: dict[Target, tuple[str, int]] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         host, _, place = entry.partition("=")
         try:
-            name, target = parse_target(f"{host}:{HTTPS_PORT}").host, parse_target(place)
+            name, target = parse_place(host), parse_target(place)
         except BadConnectError as error:
             raise InvalidInputError(f"egress-map: {entry[:100]!r}: {error.reason}", _MAP_HINT) from error
         if not is_address(target.host) or name in found:
@@ -176,4 +197,4 @@ def parse_egress_map(text: str) -> Mapping[str, tuple[str, int]]:
     return found
 
 
-_MAP_HINT = "it is HOST=IP:PORT, such as example.org=10.0.0.5:8443, with commas between several"
+_MAP_HINT = "it is HOST[:PORT]=IP:PORT, such as example.org=10.0.0.5:8443, with commas between several"

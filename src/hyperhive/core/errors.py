@@ -49,6 +49,12 @@ class TooLargeError(HiveError):
     code = "too_large"
 
 
+class InboxFullError(TooLargeError):
+    """So much waits for the recipient already that this sender may add nothing."""
+
+    code = "inbox_full"
+
+
 class TooManyError(HiveError):
     """The same was asked for too often: later it may be done."""
 
@@ -76,6 +82,7 @@ ERRORS_BY_CODE: dict[str, type[HiveError]] = {
         ConflictError,
         RefusedError,
         TooLargeError,
+        InboxFullError,
         TooManyError,
         StorageError,
         UnavailableError,

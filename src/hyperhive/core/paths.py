@@ -10,6 +10,8 @@ from hyperhive.core.names import parse_known_agent_name
 
 # The variable that names the data folder, for the daemon and for every command.
 DATA_VARIABLE = "HIVE_DATA"
+# In an agent's state folder: the conversation that is resumed next is another agent's, too, and becomes one of its own.
+FORK_FILE = "hyperhive-fork"
 
 _SYSTEM_DATA = Path("/var/lib/hyperhive")
 _SYSTEM_RUN = Path("/run/hyperhive")
@@ -43,6 +45,16 @@ class Roots:
     def message_index(self) -> Path:
         """Which messages contain a word; derived, and made anew if it is gone."""
         return self.data / "search.sqlite"
+
+    @property
+    def audit_heads(self) -> Path:
+        """The newest row of the audit, minute by minute: what shows that its end was cut off."""
+        return self.data / "audit.head"
+
+    @property
+    def audit_notes(self) -> Path:
+        """Where commands that work without the daemon leave what it is to record in the audit."""
+        return self.data / "audit-notes"
 
     @property
     def lock(self) -> Path:
@@ -90,6 +102,11 @@ class Roots:
         return self.run / "containers"
 
     @property
+    def images_folder(self) -> Path:
+        """What containers of the nspawn driver have for a system; made anew if it is gone."""
+        return self.data / "images"
+
+    @property
     def agents_folder(self) -> Path:
         return self.data / "agents"
 
@@ -107,6 +124,15 @@ class Roots:
     def staging_folder(self) -> Path:
         """Where the daemon prepares what it then puts in place whole. Emptied at each start."""
         return self.data / "staging"
+
+    @property
+    def snapshots_folder(self) -> Path:
+        """Archives of agents, a folder for each; agents that are gone have theirs, too."""
+        return self.data / "snapshots"
+
+    def snapshots_folder_of(self, name: str) -> Path:
+        """The archives of one agent, and what is to replace its folders."""
+        return self.snapshots_folder / parse_known_agent_name(name)
 
     def applied_repo(self, name: str) -> Path:
         """The bare repository of an agent's config. Only the daemon writes it."""

@@ -28,14 +28,27 @@ class Bucket:
 
     def take(self, at_s: float) -> float:
         """Takes one and returns 0; with none left takes none and returns in how many seconds there is one."""
+        wait_s = self.find_wait_s(at_s)
+        if not wait_s:
+            self._left -= 1
+        return wait_s
+
+    def find_wait_s(self, at_s: float) -> float:
+        """In how many seconds there is one to be had; 0 if there is now. Takes none."""
         # A clock that went back gives nothing and takes nothing.
         passed_s = max(0.0, at_s - self._at_s)
         self._at_s = at_s
         self._left = min(float(self._rate.burst), self._left + passed_s * self._rate.per_minute / 60)
-        if self._left >= 1:
-            self._left -= 1
-            return 0.0
-        return (1 - self._left) * 60 / self._rate.per_minute
+        return 0.0 if self._left >= 1 else (1 - self._left) * 60 / self._rate.per_minute
+
+    def charge(self, amount: float) -> None:
+        """Takes so many, more than are left, too: then nothing is to be had for longer."""
+        self._left -= amount
+
+    def find_taken(self, at_s: float) -> float:
+        """How many of those that may come at once are taken now."""
+        self.find_wait_s(at_s)
+        return self._rate.burst - self._left
 
     def is_full(self, at_s: float) -> bool:
         """Whether it is as new: nothing is lost if it is forgotten."""

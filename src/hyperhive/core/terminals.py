@@ -7,6 +7,8 @@ from enum import StrEnum
 from hyperhive.core.errors import InvalidInputError
 
 TERMINALS_LIMIT = 8
+# Of all agents together.
+HIVE_TERMINALS_LIMIT = 128
 """How many of an agent may be open at once."""
 SCROLLBACK_LIMIT_BYTES = 256 * 1024
 COLUMNS_LIMIT = 1000

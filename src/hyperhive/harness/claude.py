@@ -113,7 +113,7 @@ class Claude:
     ) -> None:
         self._model = params["model"]
         self._transport = _ProcessTransport(process, on_event)
-        options = _plan_options(params, Judge(parse_policy(params["policy"]), ask), call_tool)
+        options = _plan_options(params, Judge(parse_policy(params["policy"]), ask, on_event), call_tool)
         self._client = ClaudeSDKClient(options, transport=self._transport)
 
     async def open(self) -> None:

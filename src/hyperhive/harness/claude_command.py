@@ -51,7 +51,10 @@ def plan_argv(params: OpenParams) -> list[str]:
         argv += [f"--resume={params['resume']}"]
     if not is_bare(params):
         argv += ["--mcp-config", json.dumps({"mcpServers": _plan_servers(params)})]
-    argv += ["--strict-mcp-config", "--setting-sources="]
+    argv += ["--strict-mcp-config"]
+    if params.get("fork", False):
+        argv += ["--fork-session"]
+    argv += ["--setting-sources="]
     if is_bare(params):
         argv += ["--no-session-persistence"]
     return [*argv, "--input-format", "stream-json"]

@@ -29,7 +29,8 @@ class OpenParams(TypedDict):
     """`resume` is the session to go on with, empty for a new one. `claude` is the CLI, empty for the SDK's own.
 
     `policy`, `mcp_servers` and `prompt` are those of the agent's config. With `bare` claude has no tools, not the
-    hive's either, its session is not kept, and `prompt` is the whole system prompt.
+    hive's either, its session is not kept, and `prompt` is the whole system prompt. With `fork` the session is only
+    read, and what follows is one of its own.
     """
 
     agent: str
@@ -42,6 +43,7 @@ class OpenParams(TypedDict):
     mcp_servers: Mapping[str, McpServerFields]
     prompt: str
     bare: NotRequired[bool]
+    fork: NotRequired[bool]
 
 
 class RunTurnParams(TypedDict):

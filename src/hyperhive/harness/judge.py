@@ -24,6 +24,7 @@ from claude_agent_sdk import (
 from hyperhive.core.policy import Decision, Policy, Verdict
 from hyperhive.core.questions import PERMISSION_TTL_S
 from hyperhive.core.tool_rules import decide_tool
+from hyperhive.core.verdicts import render_denied
 from hyperhive.harness.engine_wire import PermissionAnswer
 from hyperhive.harness.fences import has_bash_rules
 
@@ -38,14 +39,23 @@ _ADVICE = "Do not try to get around this rule. If you need more, ask the manager
 _GUARDED = "claude guards this file, as what is in it may be run as a command, and your config has rules for commands. "
 
 Ask = Callable[[str, dict[str, Any], str], Awaitable[PermissionAnswer]]
+Tell = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def _tell_nobody(event: dict[str, Any]) -> None:
+    """For a judge that nobody listens to."""
 
 
 class Judge:
-    """Judges by one policy. `ask` asks the operator about a tool, its arguments, by a rule."""
+    """Judges by one policy. `ask` asks the operator about a tool, its arguments, by a rule.
 
-    def __init__(self, policy: Policy, ask: Ask) -> None:
+    `tell` is given an event for each call that a rule denied, for the transcript and the audit.
+    """
+
+    def __init__(self, policy: Policy, ask: Ask, tell: Tell = _tell_nobody) -> None:
         self._policy = policy
         self._ask = ask
+        self._tell = tell
         # Whether the operator granted it, by the call's id.
         self._passed: OrderedDict[str, bool] = OrderedDict()
 
@@ -95,6 +105,7 @@ class Judge:
                     return "", True
                 return f"denied: the rule {decision.rule!r} asks the operator, and {answer['reason']}. {_ADVICE}", False
             case Verdict.DENY:
+                await self._tell(render_denied(tool, decision.rule))
                 return _render_denial(decision), False
 
 

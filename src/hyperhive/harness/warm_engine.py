@@ -1,6 +1,7 @@
 """Keeps an engine, and so a claude, open while the agent is warm, and the conversation going from one to the next."""
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hyperhive.core.errors import HiveError
+from hyperhive.core.paths import FORK_FILE
 from hyperhive.harness.engine_client import EngineProcess, Services
 from hyperhive.harness.engine_wire import OpenParams, RunTurnParams, TurnResult
 from hyperhive.harness.events import EventStore
 from hyperhive.harness.link import Greeting
 from hyperhive.harness.offer import list_gaps
+from hyperhive.system.plain_files import find_size_bytes
 from hyperhive.wire.agent_link import HarnessConfig
 
 log = logging.getLogger("hive.engine")
@@ -187,6 +190,7 @@ class WarmEngine:
             policy=config["policy"],
             mcp_servers=config["mcp_servers"],
             prompt=config["prompt"],
+            fork=bool(session) and self._is_to_fork(),
         )
         engine = await EngineProcess.start(params, self._take_event, self._services)
         engine.when_ended(self._ended)
@@ -223,6 +227,14 @@ class WarmEngine:
             self._store.save_meta(_SESSION_KEY, session)
         except HiveError:
             log.exception("the session's id cannot be kept: after a restart the conversation begins anew")
+            return
+        # Only once it has a conversation of its own.
+        with contextlib.suppress(OSError):
+            (self._working_folder / FORK_FILE).unlink()
+
+    def _is_to_fork(self) -> bool:
+        """Whether the conversation is also that of another agent, which this one is a copy of."""
+        return find_size_bytes(self._working_folder, FORK_FILE) is not None
 
     def _sign(self) -> None:
         self.last_sign_at_s = asyncio.get_running_loop().time()

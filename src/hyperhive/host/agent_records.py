@@ -3,6 +3,7 @@
 from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.core.events import EventName
 from hyperhive.core.names import MANAGER
+from hyperhive.core.uids import plan_next_uid
 from hyperhive.host.approval_records import fail_pending
 from hyperhive.host.hibernation_records import mark_woken
 from hyperhive.host.kick import NEEDED, Start, queue_kick
@@ -14,12 +15,28 @@ from hyperhive.host.store.store import Transaction, View
 
 
 def insert_agent(tx: Transaction, name: str, first_uid: int | None) -> AgentRecord:
-    """Adds an agent that should run, as part of a larger change. Raises ConflictError if the name is taken."""
+    """Adds an agent that should run, as part of a larger change. Raises ConflictError if the name is taken.
+
+    Without `first_uid` agents have no uids of their own.
+    """
     check_name_is_free(tx, name)
-    uid = None if first_uid is None else tx.get("next_uid", first=first_uid)["uid"]
+    uid = None if first_uid is None else plan_uid(tx)
     record = to_agent(tx.get("insert_agent", name=name, uid=uid, at=tx.at_ms))
     tx.emit(EventName.AGENT_SPAWNED, name, {})
     return record
+
+
+def plan_uid(view: View) -> int:
+    """A uid with a range that no agent has. Raises ConflictError if there is none left."""
+    try:
+        return plan_next_uid(view.get("get_highest_uid")["uid"])
+    except ValueError as error:
+        raise ConflictError("every uid belongs to an agent", "purge the agent that was spawned last") from error
+
+
+def move_uid(tx: Transaction, name: str, uid: int) -> AgentRecord | None:
+    """Gives an agent the uid that was planned for it; None if another agent got that meanwhile."""
+    return to_agent(tx.get("set_uid", name=name, uid=uid)) if plan_uid(tx) == uid else None
 
 
 def check_name_is_free(view: View, name: str) -> None:

@@ -4,11 +4,12 @@ Acts return once the wish is stored; `Lifecycle` brings the container there, and
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 import structlog
 
+from hyperhive.core.audit import AuditName
 from hyperhive.core.config_values import parse_model
 from hyperhive.core.errors import ConflictError, RefusedError
 from hyperhive.core.login import parse_expiry
@@ -16,6 +17,7 @@ from hyperhive.core.names import MANAGER, OPERATOR, parse_agent_name, parse_know
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.text import cut_text, render_safe_line
 from hyperhive.core.turns import TurnState, TurnStatus
+from hyperhive.core.uids import FIRST_RANGED_UID
 from hyperhive.host.agent_ports import CheckPort, allow_any_port
 from hyperhive.host.agent_records import end_update, get_agent, get_any_agent, insert_agent, mark_destroyed
 from hyperhive.host.configs.configs import Configs
@@ -35,9 +37,6 @@ from hyperhive.wire.agent_link import CANCEL_TURN, HarnessConfig
 from hyperhive.wire.operator.agents import AgentRow
 
 log = structlog.get_logger(__name__)
-
-# Agents' uids start here: systemd documents the range as unused by anything it allocates.
-FIRST_UID = 1_900_000_000
 
 _LOGINS = frozenset({"none", "own", "hive"})
 _ACCOUNT_CHARS = 200
@@ -60,12 +59,17 @@ class Agents:
         self._configs = configs
         self._check_port = check_port
         self._links: LinkServer
+        self._check_start: Callable[[str], Awaitable[None]] = _allow_start
         # Only root can give each agent a uid of its own.
-        self.first_uid = FIRST_UID if os.geteuid() == 0 else None
+        self.first_uid = FIRST_RANGED_UID if os.geteuid() == 0 else None
 
     def attach(self, links: LinkServer) -> None:
         """The links need the agents and the agents the links: assembly joins them here."""
         self._links = links
+
+    def guard_starts(self, check: Callable[[str], Awaitable[None]]) -> None:
+        """`check` is asked before each start that somebody wants, and raises a HiveError if it may not be."""
+        self._check_start = check
 
     # -- what the operator and the manager ask for ---------------------------------------------------------
 
@@ -89,6 +93,8 @@ class Agents:
         return next(row for row in await self.rows() if row.name == name)
 
     async def start(self, name: str, by: str) -> None:
+        """Raises ConflictError for an agent that was stopped for what its folders hold, as long as they do."""
+        await self._check_start(name)
         await self._want(name, Desired.RUNNING, by)
         self._lifecycle.start_soon(name, by)
 
@@ -97,7 +103,8 @@ class Agents:
         self._lifecycle.converge_soon(name)
 
     async def restart(self, name: str, by: str) -> None:
-        """Stops the container, if it runs, and starts it anew."""
+        """Stops the container, if it runs, and starts it anew. Raises like `start`."""
+        await self._check_start(name)
         await self._want(name, Desired.RUNNING, by)
         self._lifecycle.restart_soon(name, by)
 
@@ -173,6 +180,7 @@ class Agents:
         def change(tx: Transaction) -> None:
             get_agent(tx, name)
             tx.list("set_desired", name=name, desired=desired)
+            tx.audit(AuditName.AGENT_DESIRED, name, {"desired": desired.value, "by": by})
             # A wish that comes later than that for an update counts more.
             end_update(tx, name)
             if by == OPERATOR and desired is Desired.RUNNING:
@@ -187,6 +195,10 @@ class Agents:
     async def _get(self, name: str) -> AgentRecord:
         parse_known_agent_name(name)
         return await self._store.read(lambda view: get_agent(view, name))
+
+
+async def _allow_start(name: str) -> None:
+    """Any agent may be started."""
 
 
 def _take_status(live: Live, status: TurnStateParams) -> None:

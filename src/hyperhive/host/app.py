@@ -11,19 +11,22 @@ from pathlib import Path
 import structlog
 
 from hyperhive import __version__
+from hyperhive.core.audit import AuditName
 from hyperhive.core.egress import parse_egress_map
 from hyperhive.core.errors import ConflictError, HiveError, StorageError
+from hyperhive.core.limits import parse_default_limits
 from hyperhive.core.names import MANAGER
 from hyperhive.core.paths import Roots, decide_roots
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.api.app import create_app
-from hyperhive.host.api.guard import Guard
+from hyperhive.host.api.guard import Guard, name_local_callers
 from hyperhive.host.api.hive_routes import login_url
 from hyperhive.host.api.services import Services
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.desktop.assembly import open_desktop
 from hyperhive.host.desktop.socket_file import FOLDER_MODE
+from hyperhive.host.disk_quotas import parse_disk_settings
 from hyperhive.host.drivers.registry import make_driver
 from hyperhive.host.notify_settings import load_notifying
 from hyperhive.host.parts import Work, build_parts
@@ -44,9 +47,11 @@ from hyperhive.host.settings import (
 )
 from hyperhive.host.store.store import Transaction
 from hyperhive.host.tokens import Tokens
+from hyperhive.system.cgroup_trees import observe_memory_bytes
 from hyperhive.system.clock import now
 from hyperhive.system.http_server import own_uid_or_root, serve_http
 from hyperhive.system.lock import hold_lock
+from hyperhive.system.sd_notify import Systemd, take_systemd
 from hyperhive.system.sockets import bind_unix
 from hyperhive.wire.operator.hive import Hive
 
@@ -73,18 +78,24 @@ async def run(settings: Settings) -> None:
     roots.run.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     with hold_lock(roots.lock, "a hive runs on this data folder already"):
         async with contextlib.AsyncExitStack() as stack:
-            await _run_locked(settings, roots, stack)
+            systemd = take_systemd(os.environ, os.getpid())
+            stack.callback(systemd.close)
+            await stack.enter_async_context(_beating(systemd))
+            await _run_locked(settings, roots, stack, systemd)
 
 
-async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncExitStack) -> None:
+async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncExitStack, systemd: Systemd) -> None:
     stop = _stop_on_signals()
+    systemd.status(f"prepares the driver {settings.driver}")
     upstream, credential = await _choose_model(settings, roots, stack)
-    driver = make_driver(settings.driver, roots)
+    driver = make_driver(settings.driver, roots, settings.image_suite)
     await driver.prepare()
 
     kind = "none" if credential is None else credential.kind
     ca_file = check_ca_file(settings.ca_file)
-    harness = HarnessSettings(kind, settings.warm_s, settings.claude, ca_file, settings.hibernate_s)
+    total_bytes = observe_memory_bytes()
+    limits = parse_default_limits(settings.limit_memory, settings.limit_cpu, settings.limit_tasks, total_bytes)
+    harness = HarnessSettings(kind, settings.warm_s, settings.claude, ca_file, settings.hibernate_s, limits)
     broken = asyncio.Event()
     places = parse_egress_map(settings.egress_map)
     push = PushSettings(parse_contact(settings.push_contact), settings.push_private)
@@ -106,7 +117,9 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         terminal_idle_s=settings.terminal_idle_s,
         webhook_private=settings.webhook_private,
         agent_ports=settings.agent_ports,
+        disk=parse_disk_settings(settings.state_limit, settings.disk_reserve),
     )
+    systemd.status("opens what is stored")
     await parts.prepare()
 
     listener = await _bind_dashboard(settings.port)
@@ -114,7 +127,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     parts.ports.place(port)
     parts.notifier.serve_links(str(settings.public_url or f"http://127.0.0.1:{port}"))
     shutdown = asyncio.Event()
-    tokens = Tokens(parts.store)
+    tokens = Tokens(parts.store, refused=lambda: parts.audit.count_refused(AuditName.TOKEN_REFUSED))
     await tokens.load()
     services = Services(
         hive=Hive(
@@ -126,6 +139,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
             started_at=now(),
             park=None,
             port_problems=[],
+            unlimited=dict(driver.unlimited),
         ),
         origin=f"http://127.0.0.1:{port}",
         parking=parts.parking,
@@ -136,10 +150,12 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         feed=parts.feed,
         broker=parts.broker,
         protection=parts.protection,
+        quotas=parts.quotas,
         message_views=parts.message_views,
         questions=parts.questions,
         approvals=parts.approvals,
         reviews=Reviews(parts.store, parts.configs),
+        audit=parts.audit,
         agents=parts.agents,
         ports=parts.ports,
         journals=parts.journals,
@@ -147,6 +163,8 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         config_views=ConfigViews(parts.store, parts.configs, account=credential is None),
         drafts=parts.drafts,
         kept=parts.kept,
+        takes=parts.takes,
+        restores=parts.restores,
         notes=parts.notes,
         needs=parts.needs,
         notifier=parts.notifier,
@@ -157,6 +175,8 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         terminals=parts.terminals,
         updates=parts.updates,
         egress=parts.egress.log,
+        egress_grants=parts.egress_grants,
+        egress_proposals=parts.egress_proposals,
         schedule=parts.schedule,
         sessions=Sessions(parts.store),
         tokens=tokens,
@@ -170,7 +190,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     dashboard = await serve_http(guard, listener, web_sockets=True)
     stack.push_async_callback(dashboard.close, CLOSE_TIMEOUT_S)
     stack.callback(roots.hive_socket.unlink, missing_ok=True)
-    local = await serve_http(app, bind_unix(roots.hive_socket), own_uid_or_root, web_sockets=True)
+    local = await serve_http(name_local_callers(app), bind_unix(roots.hive_socket), own_uid_or_root, web_sockets=True)
     stack.push_async_callback(local.close, CLOSE_TIMEOUT_S)
     public_url = None if settings.public_url is None else str(settings.public_url)
     desktop = await open_desktop(parts, roots.host_socket, public_url, services.origin)
@@ -180,11 +200,15 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     await parts.reconcile()
     await stack.enter_async_context(_background(*parts.list_works()))
 
-    print(f"dashboard: {await login_url(services)}", flush=True)
+    if not systemd.is_there:
+        # What a service prints everybody reads who may read the journal: there `hive url` gives the link.
+        print(f"dashboard: {await login_url(services)}", flush=True)
+    systemd.ready(f"serves {services.origin} with the driver {driver.name}")
     log.info("hive.ready", version=__version__, port=port, driver=driver.name, data=str(roots.data))
     if credential is None:
         log.warning("hive.no_credential", hint="each agent needs a login: hive login NAME")
     await _first_of(stop, shutdown, broken)
+    systemd.stopping("the disk failed" if broken.is_set() else "ends")
     if broken.is_set():
         raise StorageError("the disk failed: the hive ends rather than confirm what may be lost", "see the log")
     log.info("hive.stopping", agents="stopped" if shutdown.is_set() else "left running")
@@ -243,6 +267,16 @@ async def _background(*works: Work) -> AsyncGenerator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _beating(systemd: Systemd) -> AsyncGenerator[None]:
+    """Shows systemd, while the context lasts, that the event loop goes round."""
+    task = asyncio.create_task(systemd.beat())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def _keep_running(work: Work) -> None:

@@ -171,7 +171,7 @@ class Applies:
         await self._lifecycle.push(version)
         await self._tag(done)
         try:
-            await self._fail_overtaken(version)
+            await self.fail_overtaken(version)
         except HiveError as error:
             # What waits is looked at again at its turn.
             log.warning("applies.overtaken_unknown", agent=version.agent, message=error.message)
@@ -208,7 +208,7 @@ class Applies:
         await folders.remove_agent(self._roots, name)
         self._configs.forget(name)
 
-    async def _fail_overtaken(self, version: Version) -> None:
+    async def fail_overtaken(self, version: Version) -> None:
         """Fails what waits for this agent and no longer follows from what is deployed."""
         waiting = await self._store.read(lambda view: list_open(view, version.agent))
         repository = self._configs.repository(version.agent)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
+from hyperhive.core.audit import AuditName
 from hyperhive.core.errors import ConflictError, HiveError, NotFoundError, TooLargeError
 from hyperhive.core.names import OPERATOR, parse_agent_name, parse_known_agent_name
 from hyperhive.core.paths import Roots
@@ -181,6 +182,8 @@ class Approvals:
                 deployed = get_agent(tx, approval.agent).deployed_commit
                 self._check_rebuild_port(tx, approval.agent)
                 tx.list("set_approval_base", id=approval_id, base=deployed)
+                compared = {"id": approval_id, "commit": approval.commit, "base": deployed}
+                tx.audit(AuditName.APPROVAL_COMPARED, approval.agent, compared)
             return approval
 
         approval = await self._store.write(decide)

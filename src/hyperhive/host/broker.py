@@ -13,7 +13,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError
+from hyperhive.core.errors import HiveError, InboxFullError, InvalidInputError, NotFoundError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import EVERYBODY, Message, MessageState, Priority, check_ttl, parse_body
 from hyperhive.core.names import OPERATOR, parse_recipient
@@ -43,6 +43,7 @@ _WAKING = frozenset(
         EventName.AGENT_RESUMED,
         EventName.AGENT_WOKEN,
         EventName.AGENT_UPDATED,
+        EventName.AGENT_RELEASED,
     }
 )
 # A wake is only a hint: for whoever waits the store is asked again after this long all the same.
@@ -93,11 +94,12 @@ class Broker:
         get_policy: Callable[[str], Awaitable[Policy]],
         find_policy: Callable[[str], Policy | None] = lambda _: None,
         check_rate: Callable[[str, str], None] = lambda sender, recipient: None,
+        note_full: Callable[[str, str], None] = lambda sender, recipient: None,
     ) -> None:
         """`get_policy` gives the applied policy of an agent, or raises a HiveError: then it may not send.
 
         `find_policy` gives the same if it is in memory. `check_rate` is told the sender and recipient of each message,
-        and raises a HiveError if it is one too many.
+        and raises a HiveError if it is one too many. `note_full` is told of each for which the inbox was full.
         """
         self._store = store
         self._get_policy = get_policy
@@ -105,6 +107,7 @@ class Broker:
         self._recipients = Recipients(store, get_policy)
         self._find_policy = find_policy
         self._check_rate = check_rate
+        self._note_full = note_full
         self._waiting = Waiting()
         self._keys = RecentKeys()
         self._loop = asyncio.get_running_loop()
@@ -228,6 +231,8 @@ class Broker:
                 handed.setdefault(waiter, []).append(message)
             if isinstance(outcome, Exception):
                 sending.error = _to_hive_error(outcome)
+            if isinstance(sending.error, InboxFullError):
+                self._note_full(sending.sender, sending.recipient)
             self._keys.settle(sending)
             sending.finish()
         for waiter, messages in handed.items():

@@ -44,6 +44,7 @@ class ClockJumps:
             by_ms = round(jump_s * 1000)
             tx.list("move_message_deadlines", by_ms=by_ms)
             tx.list("move_question_deadlines", by_ms=by_ms)
+            tx.list("move_egress_grants", by_ms=by_ms)
             self._clock.move(jump_s)
 
         try:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperhive.core.limits import Limits, parse_memory_bytes
+from hyperhive.core.limits import UNLIMITED, Limits, parse_memory_bytes
 from hyperhive.core.login import PLACEHOLDER
 from hyperhive.core.names import MANAGER, container_name
 from hyperhive.core.paths import Roots
@@ -49,7 +49,7 @@ class HarnessSettings:
     `credential` is what the gateway adds: api_key, token, or none (the agent has a login of its own). `claude` is
     the path of another CLI than the bundled one, as seen in the container; empty for the bundled one. `ca_file` has
     certificates that claude is to trust besides those it brings. `hibernate_s` is after how long an idle container
-    stops, 0 for never.
+    stops, 0 for never. `limits` are those of a container whose config sets none.
     """
 
     credential: str
@@ -57,6 +57,7 @@ class HarnessSettings:
     claude: str = ""
     ca_file: Path | None = None
     hibernate_s: float = 3600.0
+    limits: Limits = UNLIMITED
 
 
 def plan_container(
@@ -71,6 +72,7 @@ def plan_container(
 
     `config_folder` has the files of its `config`. Of the variables that both set, ours counts.
     """
+    host_network = config.network.mode == "host"
     mounts = [
         Mount(roots.state_folder(record.name), Path("/state"), writable=True),
         Mount(roots.claude_folder(record.name), Path("/home/agent/.claude"), writable=True),
@@ -87,17 +89,21 @@ def plan_container(
     return ContainerSpec(
         name=container_name(record.name),
         command=HARNESS,
-        environment=_drop_ours(config.environment) | _environment(record, settings),
+        environment=_drop_ours(config.environment) | _environment(record, settings, host_network=host_network),
         mounts=tuple(mounts),
         uid=record.uid,
         packages=tuple(config.packages),
-        limits=_plan_limits(config.limits),
+        limits=_plan_limits(config.limits, settings.limits),
+        host_network=host_network,
     )
 
 
-def _plan_limits(wanted: LimitsConfig) -> Limits:
-    memory_bytes = None if wanted.memory is None else parse_memory_bytes(wanted.memory)
-    return Limits(memory_bytes, wanted.cpu, wanted.tasks)
+def _plan_limits(wanted: LimitsConfig, default: Limits) -> Limits:
+    return Limits(
+        default.memory_bytes if wanted.memory is None else parse_memory_bytes(wanted.memory),
+        default.cpus if wanted.cpu is None else wanted.cpu,
+        default.tasks if wanted.tasks is None else wanted.tasks,
+    )
 
 
 def _drop_ours(environment: Mapping[str, str]) -> dict[str, str]:
@@ -105,7 +111,7 @@ def _drop_ours(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("HIVE_")}
 
 
-def _environment(record: AgentRecord, settings: HarnessSettings) -> dict[str, str]:
+def _environment(record: AgentRecord, settings: HarnessSettings, *, host_network: bool) -> dict[str, str]:
     environment = {
         "HOME": "/home/agent",
         "USER": "agent",
@@ -114,7 +120,8 @@ def _environment(record: AgentRecord, settings: HarnessSettings) -> dict[str, st
         # The rules for commands are judged as bash reads them.
         "SHELL": "/bin/bash",
         "CLAUDE_CONFIG_DIR": "/home/agent/.claude",
-        **_EGRESS,
+        # On the host's loopback the port would be every program's: and nothing has to go through it.
+        **({"HIVE_EGRESS_PORT": "0"} if host_network else _EGRESS),
         "HIVE_GENERATION": str(record.generation),
         "HIVE_WARM_S": f"{settings.warm_s:g}",
     }

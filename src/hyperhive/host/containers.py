@@ -22,6 +22,7 @@ from hyperhive.host.link.server import LinkServer
 from hyperhive.host.roster import Phase, Roster
 from hyperhive.host.store.rows import AgentRecord
 from hyperhive.host.store.store import Store
+from hyperhive.host.uid_ranges import give_range
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +80,8 @@ class Containers:
         self._connected: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.pace = Pace()
         self.halting = asyncio.Event()
+        # Those that are to end at once: a start is not waited for, and TERM not either.
+        self.refused: set[str] = set()
 
     def attach(self, links: LinkServer) -> None:
         self._links = links
@@ -137,6 +140,8 @@ class Containers:
                 while not (
                     await asyncio.wait(waits, timeout=self.pace.look_every_s, return_when=asyncio.FIRST_COMPLETED)
                 )[0]:
+                    if name in self.refused:
+                        raise DriverError("it was stopped for what it takes of the disk", "see hive quota")
                     seen = await self.observe(name)
                     if seen.state is ContainerState.EXITED:
                         raise DriverError(
@@ -153,8 +158,9 @@ class Containers:
         live = self._roster.live(record.name)
         live.phase = Phase.STOPPING
         self._roster.changed(record.name)
+        timeout_s = 0.0 if record.name in self.refused else STOP_TIMEOUT_S
         try:
-            await self._driver.stop(container_name(record.name), STOP_TIMEOUT_S)
+            await self._driver.stop(container_name(record.name), timeout_s)
         finally:
             live.phase = Phase.NONE
             live.observation = await self.observe(record.name)
@@ -184,6 +190,8 @@ class Containers:
         generation = await self._store.write(
             lambda tx: begin_generation(tx, record.name, version.commit, trying, start, delivered)
         )
+        if (await self.observe(record.name)).state is not ContainerState.RUNNING:
+            record = await give_range(self._store, self._roots, record)
         record = replace(record, generation=generation)
         self._connected[record.name].clear()
         await folders.make_folders(self._roots, record, await self._manager_uid())

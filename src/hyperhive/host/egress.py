@@ -1,6 +1,7 @@
-"""The egress proxy: an agent's way to other hosts, by CONNECT on its own socket, to those that its config allows.
+"""The egress proxy: an agent's way to other hosts on its own socket, to those that its config or a grant allows.
 
-What is inside a tunnel is not looked at. Each request is recorded when it ends, also one that was refused.
+By CONNECT, and what is inside a tunnel is not looked at; or by one plain http request for each connection, judged by
+its method and path. Each request is recorded when it ends, also one that was refused.
 """
 
 import asyncio
@@ -8,24 +9,26 @@ import contextlib
 import resource
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 
 import structlog
 
 from hyperhive.core.egress import (
+    GRANTED,
     HEAD_LIMIT_BYTES,
     BadConnectError,
     EgressPolicy,
     Target,
     decide_egress,
-    parse_connect,
 )
+from hyperhive.core.egress_requests import PlainRequest, parse_request
 from hyperhive.core.errors import HiveError
 from hyperhive.core.policy import Verdict
 from hyperhive.host.egress_dial import NoTunnelError
 from hyperhive.host.egress_log import EgressLog
-from hyperhive.system.relay import Traffic, relay
+from hyperhive.system.relay import Traffic, relay, relay_answer
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +53,13 @@ _REASONS = {
     403: "Forbidden",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    411: "Length Required",
     502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_PROPOSE = "the manager can propose network.allow in its agent.toml"
+_PROPOSE = "the manager can propose network.allow in its agent.toml, the operator can allow it (hive egress allow)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,14 @@ class Times:
 
 @dataclass(slots=True)
 class _Request:
-    """One connection of an agent, for the record. `target` is None as long as it is not known."""
+    """One connection of an agent, for the record. `target` is None as long as it is not known.
+
+    `plain` is set if it is a plain http request.
+    """
 
     traffic: Traffic
     target: Target | None = None
+    plain: PlainRequest | None = None
     verdict: str = "refused"
     rule: str = "request"
     began: float = field(default_factory=time.monotonic)
@@ -94,6 +102,8 @@ class Egress:
         self._times = times or Times()
         self._limit = min(HIVE_TUNNELS_LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_FOR_EACH)
         self._open = 0
+        # What goes on by a grant, and would not without it.
+        self._granted: dict[tuple[str, Target], set[asyncio.Task[None]]] = defaultdict(set)
         self.log = record
 
     def open(self, agent: str, listener: socket.socket) -> "EgressListener":
@@ -109,6 +119,11 @@ class Egress:
 
     def leave(self) -> None:
         self._open -= 1
+
+    def cut(self, agent: str, target: Target) -> None:
+        """Ends what goes on between `agent` and `target` by a grant alone."""
+        for task in self._granted.pop((agent, target), set()):
+            task.cancel()
 
     async def serve(self, agent: str, near: socket.socket) -> None:
         """Carries out one request of `agent`, to its end."""
@@ -128,17 +143,51 @@ class Egress:
     async def _serve(self, agent: str, near: socket.socket, request: _Request) -> None:
         head, rest = await self._read_head(near)
         try:
-            request.target = target = parse_connect(head)
+            found = parse_request(head)
         except BadConnectError as error:
             raise NoTunnelError(error.status, "refused", "request", error.reason) from error
-        request.rule = await self._decide(agent, target)
-        far = await self._connect(agent, target)
-        with contextlib.closing(far):
-            request.verdict = "allowed"
+        request.plain = found if isinstance(found, PlainRequest) else None
+        request.target = target = found.target if isinstance(found, PlainRequest) else found
+        request.rule = await self._decide(agent, target, request.plain)
+        with self._hold(agent, target, request.rule):
+            if request.rule.startswith(GRANTED):
+                # It may have ended while it was looked up.
+                await self._decide(agent, target, request.plain)
+            far = await self._connect(agent, target)
+            with contextlib.closing(far):
+                request.verdict = "allowed"
+                await self._carry(near, far, rest, request)
+
+    async def _carry(self, near: socket.socket, far: socket.socket, rest: bytes, request: _Request) -> None:
+        plain, traffic = request.plain, request.traffic
+        if plain is None:
             await _send(near, _ESTABLISHED)
             await _send(far, rest)
-            request.traffic.up += len(rest)
-            await relay(near, far, self._times.idle_s, request.traffic)
+            traffic.up += len(rest)
+            await relay(near, far, self._times.idle_s, traffic)
+            return
+        sent = plain.head + rest[: plain.body_bytes]
+        await _send(far, sent)
+        traffic.up += len(sent)
+        left = max(0, plain.body_bytes - len(rest))
+        await relay_answer(near, far, left, self._times.idle_s, traffic)
+
+    @contextlib.contextmanager
+    def _hold(self, agent: str, target: Target, rule: str) -> Generator[None]:
+        """Has what goes on within it end with the grant that it goes by."""
+        task = asyncio.current_task()
+        if task is None or not rule.startswith(GRANTED):
+            yield
+            return
+        self._granted[agent, target].add(task)
+        try:
+            yield
+        finally:
+            held = self._granted.get((agent, target))
+            if held is not None:
+                held.discard(task)
+                if not held:
+                    del self._granted[agent, target]
 
     async def _read_head(self, near: socket.socket) -> tuple[bytes, bytes]:
         """The request's head, and what came with it. Raises NoTunnelError for one that is too long or too slow."""
@@ -157,13 +206,14 @@ class Egress:
             raise NoTunnelError(408, "refused", "request", f"the request took over {self._times.head_s:g} s") from None
         return bytes(head[: end + 4]), bytes(head[end + 4 :])
 
-    async def _decide(self, agent: str, target: Target) -> str:
+    async def _decide(self, agent: str, target: Target, plain: PlainRequest | None) -> str:
         """The rule that allows it. Raises NoTunnelError if none does."""
         try:
             policy = await self._find_policy(agent)
         except HiveError as error:
             raise NoTunnelError(503, "refused", "config", f"its config cannot be used now: {error.message}") from error
-        decision = decide_egress(policy, target)
+        method, path = ("", "") if plain is None else (plain.method, plain.path)
+        decision = decide_egress(policy, target, method, path)
         if decision.verdict is not Verdict.ALLOW:
             raise NoTunnelError(403, "refused", decision.rule, decision.reason)
         return decision.rule
@@ -174,6 +224,8 @@ class Egress:
             request.target,
             verdict=request.verdict,
             rule=request.rule,
+            method="" if request.plain is None else request.plain.method,
+            path="" if request.plain is None else request.plain.path,
             bytes_up=request.traffic.up,
             bytes_down=request.traffic.down,
             elapsed_ms=request.elapsed_ms(),

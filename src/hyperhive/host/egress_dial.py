@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from hyperhive.core.egress import Target, is_address, select_public
@@ -46,10 +46,19 @@ def look_up_addresses(name: str) -> list[str]:
 
 
 class Dialer:
-    """`places` are the operator's: where a host's connections go instead, whatever the address."""
+    """`places` are the operator's: where a target's connections go instead, whatever the address.
 
-    def __init__(self, places: Mapping[str, Place], look_up: LookUp = look_up_addresses) -> None:
+    `connect` makes a connection to the first of some places that takes one; tests have one of their own.
+    """
+
+    def __init__(
+        self,
+        places: Mapping[Target, Place],
+        look_up: LookUp = look_up_addresses,
+        connect: Callable[[Sequence[Place]], Awaitable[socket.socket]] | None = None,
+    ) -> None:
         self._places = places
+        self._connect_first = connect or _connect_first
         self._look_up_now = look_up
         self._lookups = asyncio.Semaphore(LOOKUPS_LIMIT)
         self._lookups_of: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(LOOKUPS_EACH_LIMIT))
@@ -63,15 +72,15 @@ class Dialer:
             raise NoTunnelError(504, "failed", "timeout", "it could not be reached in time") from None
 
     async def _connect(self, agent: str, target: Target) -> socket.socket:
-        place = self._places.get(target.host)
+        place = self._places.get(target)
         if place is not None:
-            return await _connect_first([place])
+            return await self._connect_first([place])
         found = [target.host] if is_address(target.host) else await self._look_up(agent, target.host)
         public = select_public(found)
         if not public:
             # Not which: what the names of the operator's own network stand for is nobody's business.
             raise NoTunnelError(403, "refused", "address", "it is at no public address")
-        return await _connect_first([(address, target.port) for address in public[:ADDRESSES_LIMIT]])
+        return await self._connect_first([(address, target.port) for address in public[:ADDRESSES_LIMIT]])
 
     async def _look_up(self, agent: str, name: str) -> list[str]:
         each = self._lookups_of[agent]

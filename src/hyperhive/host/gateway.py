@@ -10,7 +10,7 @@ else may begin; then it is recorded. A container that hangs up does not make it 
 import asyncio
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -20,8 +20,10 @@ import structlog
 from hyperhive.core.budgets import Tokens
 from hyperhive.core.errors import HiveError, StorageError
 from hyperhive.core.model_requests import Answered, ModelRequest, decide_charge, parse_model_request
+from hyperhive.core.quotas import Quota, Use
 from hyperhive.host.admissions import BudgetSpentError, Ticket
 from hyperhive.host.budgets import Budgets
+from hyperhive.host.gateway_places import Places
 from hyperhive.host.model_headers import plan_answer_headers, plan_request_headers
 from hyperhive.host.settings import Credential
 from hyperhive.host.store.store import Store
@@ -39,9 +41,8 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 # Between two pieces of an answer: thinking can be silent for minutes.
 READ_TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
-# An agent's own requests at once, those that wait for their turn included; sub-agents and retries of one claude stay
-# well below.
-IN_FLIGHT_LIMIT = 16
+# What a client that is refused for being many is to wait.
+RETRY_AFTER_S = 2
 # How long an answer nobody wants any more goes on for what it costs to be told.
 START_TIMEOUT_S = 3.0
 
@@ -64,6 +65,8 @@ class _Exchange:
     status: int = 0
     first_byte_ms: int = 0
     reader: UsageReader = field(default_factory=UsageReader)
+    # how much of its body is held
+    held_bytes: int = 0
 
     def elapsed_ms(self) -> int:
         return int((time.monotonic() - self.began) * 1000)
@@ -86,6 +89,10 @@ class RequestTooLargeError(Exception):
     """The body of a request is over BODY_LIMIT_BYTES."""
 
 
+class TooMuchError(Exception):
+    """What the requests on their way hold together is over a limit."""
+
+
 class HungUpError(Exception):
     """The container does not wait for the answer any more."""
 
@@ -93,7 +100,16 @@ class HungUpError(Exception):
 class Gateway:
     """Forwards to one upstream. `application` gives what serves an agent's model.sock."""
 
-    def __init__(self, upstream: str, credential: Credential | None, telemetry: Store, budgets: Budgets) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        credential: Credential | None,
+        telemetry: Store,
+        budgets: Budgets,
+        places: Places | None = None,
+        note_refused: Callable[[str, Quota, str], None] = lambda agent, quota, detail: None,
+    ) -> None:
+        """`note_refused` is told of each request that is one too many: whose, by which quota, and why in words."""
         self._upstream = upstream.rstrip("/")
         self._credential = credential
         self._telemetry = telemetry
@@ -104,7 +120,8 @@ class Gateway:
             follow_redirects=False,
             trust_env=False,
         )
-        self._running: dict[str, int] = {}
+        self._places = places or Places()
+        self._note_refused = note_refused
         self._serving: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -114,6 +131,14 @@ class Gateway:
                 await self._serve(agent, scope, receive, send)
 
         return serve
+
+    def list_uses(self, agent: str) -> list[Use]:
+        """What an agent takes of it now."""
+        return self._places.list_uses(agent, time.monotonic())
+
+    def forget(self, agent: str) -> None:
+        """Of an agent that is gone for good."""
+        self._places.forget(agent)
 
     async def close(self) -> None:
         """Breaks off what is still on its way, and records it."""
@@ -128,10 +153,10 @@ class Gateway:
         if (scope["method"], scope["path"]) not in FORWARDED:
             await _send_error(send, 404, "not_found_error", "the hive's gateway does not forward this")
             return
-        if self._running.get(agent, 0) >= IN_FLIGHT_LIMIT:
-            await _send_error(send, 429, "rate_limit_error", f"over {IN_FLIGHT_LIMIT} requests at once")
+        refused = self._places.take(agent, time.monotonic())
+        if refused is not None:
+            await self._refuse(agent, *refused, send)
             return
-        self._running[agent] = self._running.get(agent, 0) + 1
         exchange = _Exchange(agent, scope["path"])
         serving = asyncio.current_task()
         assert serving is not None
@@ -145,20 +170,45 @@ class Gateway:
                 raise
             exchange.given_up = exchange.forwarded and not exchange.status
         finally:
-            self._running[agent] -= 1
+            self._places.give_back(agent, exchange.held_bytes)
             await self._finish(exchange)
             self._serving.discard(serving)
 
     async def _answer(self, exchange: _Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await _read_body(receive)
+            body = await self._read_body(exchange, receive)
         except RequestTooLargeError:
             await _send_error(send, 413, "request_too_large", f"over {BODY_LIMIT_BYTES} bytes")
+            return
+        except TooMuchError:
+            detail = "the requests on their way are too large together"
+            await self._refuse(exchange.agent, Quota.REQUEST_BYTES, detail, send)
             return
         async with _Caller(receive) as caller:
             if exchange.path == MESSAGES and not await self._admit(exchange, body, caller, send):
                 return
             await self._forward(exchange, scope, body, caller, send)
+
+    async def _refuse(self, agent: str, quota: Quota, detail: str, send: Send) -> None:
+        self._note_refused(agent, quota, detail)
+        await _send_error(send, 429, "rate_limit_error", detail)
+
+    async def _read_body(self, exchange: _Exchange, receive: Receive) -> bytes:
+        """Raises RequestTooLargeError, TooMuchError, and HungUpError for a container that left."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise HungUpError
+            piece = message.get("body", b"")
+            if len(body) + len(piece) > BODY_LIMIT_BYTES:
+                raise RequestTooLargeError
+            if not self._places.hold(exchange.agent, len(piece)):
+                raise TooMuchError
+            exchange.held_bytes += len(piece)
+            body += piece
+            if not message.get("more_body"):
+                return bytes(body)
 
     async def _admit(self, exchange: _Exchange, body: bytes, caller: "_Caller", send: Send) -> bool:
         """Waits for the budgets; False if the request was refused. Raises HungUpError for a container that left."""
@@ -311,19 +361,6 @@ async def _end(task: "asyncio.Task[Any]") -> None:
         task.exception()
 
 
-async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HungUpError
-        body += message.get("body", b"")
-        if len(body) > BODY_LIMIT_BYTES:
-            raise RequestTooLargeError
-        if not message.get("more_body"):
-            return bytes(body)
-
-
 async def _relay(response: httpx.Response, reader: UsageReader, caller: _Caller, send: Send) -> None:
     """Passes an answer on to its end, or until the container hangs up. Raises httpx.HTTPError, HungUpError.
 
@@ -361,5 +398,7 @@ async def _send_error(send: Send, status: int, kind: str, message: str) -> None:
     if status == 402:
         # Asking again only helps once the operator did something, or hours have passed.
         headers.append((b"x-should-retry", b"false"))
+    if status == 429:
+        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

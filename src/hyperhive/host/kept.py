@@ -56,6 +56,11 @@ class Kept:
         # A revival must not meet a purge that has removed half of it.
         self._lock = asyncio.Lock()
 
+    @property
+    def changing(self) -> asyncio.Lock:
+        """Held while what is kept of some agent is brought back or removed."""
+        return self._lock
+
     async def list_kept(self) -> list[KeptState]:
         """What is left of destroyed agents."""
         rows = await self._store.read(lambda view: view.list("list_destroyed_agents"))

@@ -23,7 +23,7 @@ def is_held(tx: Transaction, recipient: str) -> bool:
     """Whether nothing may be handed out now: parked, though nobody may have been told of it yet, or about to stop."""
     row = tx.find("get_agent", name=recipient)
     # Its harness is about to end; what it got now would be lost with it until the next one asks.
-    if row is not None and (row["hibernated"] or row["updating"]):
+    if row is not None and (row["hibernated"] or row["updating"] or row["held"]):
         return True
     return decide_park(map(to_park, tx.list("list_parks_over", agent=recipient)), tx.at) is not None
 

@@ -6,8 +6,9 @@ without being asked, `watch` knows; what follows from a start that failed, `retr
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -180,6 +181,23 @@ class Lifecycle:
             await self._bring(name, WOKEN)
             await self._bring(name, WOKEN)
 
+    async def hold(self, name: str, mark: Callable[[Transaction], None]) -> None:
+        """Ends an agent's container at once: it takes what all need. `mark` is written first: none is started again.
+
+        Raises DriverError, and StorageError: then the container is ended all the same.
+        """
+        self._containers.refused.add(name)
+        try:
+            await self._store.write(mark)
+        finally:
+            async with self._locks[name]:
+                try:
+                    if (await self.observe(name)).state is not ContainerState.STOPPED:
+                        await self._stop(await self._get(name))
+                finally:
+                    self._containers.refused.discard(name)
+                    self._roster.changed(name)
+
     async def switch(self, version: Version) -> str:
         """Restarts an agent with `version` and waits until it is healthy. Returns why it is not; empty if it is.
 
@@ -190,7 +208,7 @@ class Lifecycle:
         name = version.agent
         async with self._locks[name]:
             record = await self._get(name)
-            if record.desired is Desired.STOPPED:
+            if record.desired is Desired.STOPPED or record.over_quota:
                 return ""
             self._trying[name] = version
             try:
@@ -223,6 +241,31 @@ class Lifecycle:
             await self._containers.end(name, remove)
             if mark is not None:
                 await self._store.write(mark)
+
+    @contextlib.asynccontextmanager
+    async def still(self, name: str) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+        """Keeps everybody from starting or stopping the container of an agent, also of one that is yet to come.
+
+        The value stops it, if it runs; then it is brought to what is wanted again once this ends, in the background.
+        It raises DriverError, and UnavailableError if the hive is ending.
+        """
+        stopped = False
+
+        async def stop() -> None:
+            nonlocal stopped
+            if self._halting.is_set():
+                raise UnavailableError("the hive is ending", "ask again once it runs")
+            if (await self.observe(name)).state is ContainerState.RUNNING:
+                stopped = True
+                await self._stop(await self._get(name))
+
+        try:
+            async with self._locks[name]:
+                yield stop
+        finally:
+            if stopped:
+                # It goes on where it was: that is nothing to be told.
+                self._background.soon(self.converge(name, WOKEN))
 
     def harness_config(self, name: str) -> HarnessConfig:
         """What the harness of an agent that is running should have. Raises UnavailableError if that is not known."""

@@ -6,7 +6,7 @@ What was counted begins anew with each daemon, as Prometheus expects of a counte
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -47,6 +47,8 @@ class Figures:
     write_s: float
     events: Mapping[str, int]
     model: Mapping[tuple[str, str], int]
+    # what the folders of each agent held when they were last measured
+    disk: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Metrics:
@@ -60,7 +62,10 @@ class Metrics:
         feed: Feed,
         driver: str,
         monotonic_s: Callable[[], float] = time.monotonic,
+        find_disk_bytes: Callable[[str], int | None] = lambda _: None,
     ) -> None:
+        """`find_disk_bytes` gives what an agent's folders hold, if it was measured."""
+        self._find_disk_bytes = find_disk_bytes
         self._store = store
         self._telemetry = telemetry
         self._roster = roster
@@ -95,6 +100,7 @@ class Metrics:
             write_s=write_s,
             events=self._events,
             model=self._model,
+            disk={row.name: size for row in rows if (size := self._find_disk_bytes(row.name)) is not None},
         )
         return render_figures(figures)
 
@@ -116,7 +122,8 @@ class Metrics:
 
 def render_figures(figures: Figures) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*_hive_metrics(figures), *_agent_metrics(figures.rows), *_model_metrics(figures)]))
+    of_agents = [*_agent_metrics(figures.rows), *_model_metrics(figures), _disk_metric(figures)]
+    registry.register(_Once([*_hive_metrics(figures), *of_agents]))
     return generate_latest(registry)
 
 
@@ -187,6 +194,11 @@ def _agent_metrics(rows: Sequence[AgentRow]) -> list[Metric]:
         _gauge("hive_agent_day_usd", "Spent in the last 24 hours.", label, {(r.name,): r.day_usd for r in rows}),
         _counter("hive_agent_turns", "Turns ended since it was spawned.", label, {(r.name,): r.turns for r in rows}),
     ]
+
+
+def _disk_metric(figures: Figures) -> Metric:
+    sizes = {(name,): size for name, size in figures.disk.items()}
+    return _gauge("hive_agent_disk_bytes", "What its folders held when they were last measured.", ("agent",), sizes)
 
 
 def _model_metrics(figures: Figures) -> list[Metric]:

@@ -103,7 +103,10 @@ def view_crash(record: AgentRecord, failing: Park | None, crashes: int, troubled
     if record.desired is not Desired.RUNNING:
         return None
     name = record.name
-    if failing is not None:
+    if record.over_quota:
+        title, detail, since = f"{name} was stopped: it takes too much of the disk", record.over_quota, troubled_at
+        by_default = "it does not run, and its messages wait"
+    elif failing is not None:
         title, detail, since = f"{name} has given up", failing.reason, failing.since
         by_default = "it stays as it is, and its messages wait"
     elif record.failure:
@@ -126,6 +129,22 @@ def view_crash(record: AgentRecord, failing: Park | None, crashes: int, troubled
         deadline=None,
         by_default=by_default,
         acts=_crash_acts(record, failing),
+    )
+
+
+def view_full_disk(since: datetime) -> Need:
+    """The disk is at the reserve that agents leave."""
+    return Need(
+        kind=NeedKind.CRASH,
+        # No name has a dot in it.
+        ref=f"{HIVE_REF}.disk",
+        agent=None,
+        title="the hive's disk is nearly full",
+        detail="hive quota tells what agents take of it; other programs may have filled it, too",
+        since=since,
+        deadline=None,
+        by_default="agents that fill it are stopped, and what agents send is refused before it is full",
+        acts=(),
     )
 
 
@@ -161,7 +180,7 @@ def view_more_letters(count: int, since: datetime) -> Need:
 
 
 def _crash_acts(record: AgentRecord, failing: Park | None) -> tuple[str, ...]:
-    if record.failure:
+    if record.failure or record.over_quota:
         return ("start",)
     return ("resume",) if failing is not None else ()
 

@@ -51,9 +51,9 @@ LETTERS_LIMIT = 200
 TROUBLES_REACH = 20_000
 
 # What is the queue's business; of messages, only what is given up or queued again.
-_NOUNS = frozenset({"approval", "question", "agent", "budget", "pair"})
+_NOUNS = frozenset({"approval", "question", "agent", "budget", "pair", "disk"})
 _NAMES = frozenset({EventName.MESSAGE_DEAD, EventName.MESSAGE_REQUEUED, EventName.MESSAGE_DISMISSED})
-_TROUBLES = frozenset({EventName.AGENT_CRASHED, EventName.AGENT_FAILED})
+_TROUBLES = frozenset({EventName.AGENT_CRASHED, EventName.AGENT_FAILED, EventName.AGENT_OVER_QUOTA})
 _BY_AGENT = frozenset({NeedKind.LOGIN, NeedKind.CRASH, NeedKind.BUDGET, NeedKind.LIMIT})
 
 OnEdge = Callable[[Sequence[Need], Sequence[str]], None]

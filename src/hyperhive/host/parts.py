@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hyperhive.core.egress import EgressPolicy
+from hyperhive.core.egress import EgressPolicy, Target
 from hyperhive.core.paths import Roots
 from hyperhive.core.policy import Policy
 from hyperhive.core.questions import QuestionKind
@@ -14,17 +14,21 @@ from hyperhive.host.agent_questions import AgentQuestions
 from hyperhive.host.agents import Agents
 from hyperhive.host.applies import Applies
 from hyperhive.host.approvals import Approvals
+from hyperhive.host.audit import Audit
 from hyperhive.host.background import Background
 from hyperhive.host.broker import Broker
 from hyperhive.host.budgets import Budgets
 from hyperhive.host.clock_jumps import ClockJumps
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.container_spec import HarnessSettings
+from hyperhive.host.disk_quotas import DiskQuotas, DiskSettings
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.drivers.protocol import Driver
 from hyperhive.host.egress import Egress
 from hyperhive.host.egress_dial import Dialer, Place
+from hyperhive.host.egress_grants import EgressGrants
 from hyperhive.host.egress_log import EgressLog
+from hyperhive.host.egress_proposals import EgressProposals
 from hyperhive.host.endpoints import AddressBook
 from hyperhive.host.feed import Feed
 from hyperhive.host.gateway import Gateway
@@ -33,6 +37,8 @@ from hyperhive.host.kept import Kept
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.link.methods import LinkMethods
 from hyperhive.host.link.server import LinkServer
+from hyperhive.host.link_quotas import LinkQuotas
+from hyperhive.host.log_watch import LogWatch
 from hyperhive.host.logins import Logins, call_over
 from hyperhive.host.message_index import MessageIndex
 from hyperhive.host.message_views import MessageViews
@@ -48,16 +54,21 @@ from hyperhive.host.price_file import PriceFile
 from hyperhive.host.protection import Protection, Rates, plan_rates
 from hyperhive.host.push.pushes import Pushes, PushSettings, open_pushes
 from hyperhive.host.questions import Questions
+from hyperhive.host.quotas import Quotas
 from hyperhive.host.recipients import Recipients
 from hyperhive.host.refusals import Refusals
 from hyperhive.host.retention import Retention
 from hyperhive.host.roster import Roster
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.settings import Credential
+from hyperhive.host.snapshots.restores import Restores
+from hyperhive.host.snapshots.takes import Takes
+from hyperhive.host.snapshots.turn_ends import TurnEnds
 from hyperhive.host.state_files import StateFiles
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
 from hyperhive.host.terminals import Terminals
+from hyperhive.host.throttles import Throttles
 from hyperhive.host.transcripts import Transcripts
 from hyperhive.host.troubles import Troubles
 from hyperhive.host.turn_acts import TurnActs
@@ -74,6 +85,7 @@ class Parts:
     """None of them works yet: `prepare`, then `reconcile`, then what is to run for ever."""
 
     store: Store
+    audit: Audit
     feed: Feed
     parking: Parking
     budgets: Budgets
@@ -92,11 +104,16 @@ class Parts:
     approvals: Approvals
     drafts: Drafts
     kept: Kept
+    takes: Takes
+    restores: Restores
     broker: Broker
     message_index: MessageIndex
     message_views: MessageViews
     retention: Retention
     protection: Protection
+    disk_quotas: DiskQuotas
+    log_watch: LogWatch
+    quotas: Quotas
     questions: Questions
     permissions: Permissions
     notes: Notes
@@ -108,6 +125,8 @@ class Parts:
     stats: Stats
     links: LinkServer
     egress: Egress
+    egress_grants: EgressGrants
+    egress_proposals: EgressProposals
     schedule: Schedule
     clock_jumps: ClockJumps
     terminals: Terminals
@@ -117,6 +136,7 @@ class Parts:
 
     async def prepare(self) -> None:
         """Mends what a crash left half-made. To be called once, before anything else."""
+        await self.audit.prepare()
         await self.stats.load()
         await self.metrics.load()
         await self.webhooks.load()
@@ -126,10 +146,12 @@ class Parts:
         await self.troubles.begin()
         await self.turn_acts.load()
         await self.configs.prepare()
+        await self.restores.prepare()
         await self.budgets.load()
         await self.needs.load()
         await self.pushes.load()
         await self.terminals.load()
+        await self.disk_quotas.load()
         for name, summary in (await self.transcripts.summaries()).items():
             self.roster.live(name).turns, self.roster.live(name).last_outcome = summary.turns, summary.last_outcome
 
@@ -144,6 +166,7 @@ class Parts:
         """What is to run for as long as the daemon does."""
         return [
             self.clock_jumps.watch_forever,
+            self.audit.run_forever,
             self.roster.tell_forever,
             self.watch.watch_forever,
             self.broker.expire_forever,
@@ -160,6 +183,9 @@ class Parts:
             self.notifier.run_forever,
             self.terminals.run_forever,
             self.updates.run_forever,
+            self.disk_quotas.watch_forever,
+            self.log_watch.watch_forever,
+            self.egress_grants.run_forever,
             *([self.ports.run_forever] if self.ports.enabled else []),
         ]
 
@@ -172,7 +198,7 @@ def build_parts(
     credential: Credential | None,
     stack: contextlib.AsyncExitStack,
     broken: Callable[[], None] = lambda: None,
-    egress_places: Mapping[str, Place] | None = None,
+    egress_places: Mapping[Target, Place] | None = None,
     push: PushSettings | None = None,
     notifying: Notifying | None = None,
     rates: Rates | None = None,
@@ -180,6 +206,7 @@ def build_parts(
     terminal_idle_s: float = 3600.0,
     webhook_private: bool = False,
     agent_ports: bool = False,
+    disk: DiskSettings | None = None,
 ) -> Parts:
     """Opens the databases and builds all parts; `stack` closes them.
 
@@ -188,19 +215,22 @@ def build_parts(
     feed = Feed()
     store = Store(roots.database, "hive", feed.publish_events, broken)
     stack.callback(store.close)
+    background = Background()
+    audit = Audit(store, roots.audit_heads, roots.audit_notes, background, driver.name)
+    stack.push_async_callback(audit.finish)
     message_index = MessageIndex(roots.message_index, roots.database)
     stack.callback(message_index.close)
     feed.listen(message_index.on_event)
     telemetry = Store(roots.telemetry, "telemetry")
     stack.callback(telemetry.close)
     parking = Parking(store)
-    configs = Configs(store, roots, driver)
+    configs = Configs(store, roots, driver, account=credential is None)
     budgets = Budgets(store, telemetry, configs, parking, PriceFile(roots.prices))
-    gateway = Gateway(upstream, credential, telemetry, budgets)
+    throttles = Throttles(store, background)
+    gateway = Gateway(upstream, credential, telemetry, budgets, note_refused=throttles.note)
     stack.push_async_callback(gateway.close)
     roster = Roster(store, feed, driver.name, parking, budgets.describe)
     budgets.on_change(roster.changed)
-    background = Background()
     needs = Needs(store, feed, roster)
     pushes = open_pushes(store, roots.vapid_key, push or PushSettings(), background.soon)
     stack.push_async_callback(pushes.close)
@@ -210,11 +240,16 @@ def build_parts(
     stack.push_async_callback(notifier.finish)
     needs.on_edge(notifier.on_edge)
     lifecycle = Lifecycle(store, driver, roots, roster, harness, configs, parking, background)
+    disk_quotas = DiskQuotas(store, roots, configs, lifecycle, roster.list_running, disk or DiskSettings())
+    stack.push_async_callback(disk_quotas.close)
+    needs.include(disk_quotas.list_needs)
+    log_watch = LogWatch(driver, roots.run, lifecycle, throttles, roster.list_running)
     watch = Watch(store, roster, configs, harness, lifecycle, background)
     journals = Journals(store, driver, roots)
     ports = AgentPorts(store, feed, enabled=agent_ports)
     stack.push_async_callback(ports.close)
     agents = Agents(store, journals, roster, lifecycle, configs, ports.check_new)
+    agents.guard_starts(disk_quotas.check_start)
     terminals = Terminals(store, background, lifecycle.wake, terminal_idle_s)
     watch.spare(terminals.is_needed)
     stack.push_async_callback(terminals.save)
@@ -224,7 +259,9 @@ def build_parts(
     drafts = Drafts(store, roots, configs, ports.check_new)
     protection = Protection(store, background, rates or plan_rates(0, 0))
     needs.include(lambda: [view_runaway(*runaway) for runaway in protection.list_runaways()])
-    broker = Broker(store, configs.get_policy, lambda name: _find_policy(configs, name), protection.check)
+    broker = Broker(
+        store, configs.get_policy, lambda name: _find_policy(configs, name), protection.check, protection.note_full
+    )
     questions = Questions(store)
     permissions = Permissions(store)
     notes = Notes(store, roots)
@@ -241,7 +278,9 @@ def build_parts(
         store, HookPoster(AddressBook(private=webhook_private), private=webhook_private), private=webhook_private
     )
     stack.push_async_callback(webhooks.close)
-    metrics = Metrics(store, telemetry, roster, feed, driver.name)
+    metrics = Metrics(store, telemetry, roster, feed, driver.name, find_disk_bytes=disk_quotas.find_used_bytes)
+    link_quotas = LinkQuotas(throttles, disk_quotas.check_room)
+    quotas = Quotas(store, disk_quotas, link_quotas, gateway, terminals, transcripts, protection, log_watch, throttles)
     # First of all: the others ask it.
     feed.listen(parking.on_event, traffic=False)
     for listener in (watch.on_event, protection.on_event, broker.on_event, roster.on_event, stats.on_event):
@@ -257,6 +296,9 @@ def build_parts(
         metrics.on_event,
         webhooks.on_event,
         ports.on_event,
+        audit.on_event,
+        disk_quotas.on_event,
+        quotas.on_event,
     ):
         feed.listen(listener, traffic=False)
 
@@ -275,10 +317,15 @@ def build_parts(
         schedule,
         AgentQuestions(store, questions, Recipients(store, configs.get_policy, protection.check)),
         terminals,
+        link_quotas,
+        audit,
     )
-    egress = _build_egress(configs, credential, egress_places or {}, EgressLog(telemetry))
+    egress, egress_grants = _build_egress(store, configs, credential, egress_places or {}, EgressLog(telemetry, store))
     purges = (transcripts.purge, egress.log.purge)
     kept = Kept(store, roots, configs, roster, lifecycle.converge_soon, purges, ports.check_new)
+    ends = TurnEnds(store, roster, lifecycle)
+    takes = Takes(store, telemetry, roots, configs, ends)
+    restores = Restores(store, roots, configs, lifecycle, applies, kept, takes, ends, agents.first_uid, ports.check_new)
     links = LinkServer(roots, methods.serve, refusals.watch(gateway.application), egress.open, terminals.accept)
     stack.push_async_callback(links.close_all)
     agents.attach(links)
@@ -293,6 +340,7 @@ def build_parts(
     turn_acts = TurnActs(store, roots, parking, troubles, roster, links, lifecycle.wake)
     return Parts(
         store=store,
+        audit=audit,
         feed=feed,
         parking=parking,
         budgets=budgets,
@@ -311,11 +359,16 @@ def build_parts(
         approvals=approvals,
         drafts=drafts,
         kept=kept,
+        takes=takes,
+        restores=restores,
         broker=broker,
         message_index=message_index,
         message_views=MessageViews(message_index),
         retention=Retention(store, message_index, retention_days),
         protection=protection,
+        disk_quotas=disk_quotas,
+        log_watch=log_watch,
+        quotas=quotas,
         questions=questions,
         permissions=permissions,
         notes=notes,
@@ -327,6 +380,8 @@ def build_parts(
         stats=stats,
         links=links,
         egress=egress,
+        egress_grants=egress_grants,
+        egress_proposals=EgressProposals(store, configs),
         schedule=schedule,
         clock_jumps=ClockJumps(store),
         terminals=terminals,
@@ -337,14 +392,24 @@ def build_parts(
 
 
 def _build_egress(
-    configs: Configs, credential: Credential | None, places: Mapping[str, Place], record: EgressLog
-) -> Egress:
+    store: Store,
+    configs: Configs,
+    credential: Credential | None,
+    places: Mapping[Target, Place],
+    record: EgressLog,
+) -> tuple[Egress, EgressGrants]:
+    async def find_mode(agent: str) -> str:
+        return (await configs.get_deployed(agent)).config.network.mode
+
     async def find_policy(agent: str) -> EgressPolicy:
+        granted = await grants.find_targets(agent)
         network = (await configs.get_deployed(agent)).config.network
         # With a credential of the hive's, claude talks to nobody but the gateway.
-        return EgressPolicy(network.mode, tuple(network.allow), account=credential is None)
+        return EgressPolicy(network.mode, tuple(network.allow), account=credential is None, granted=granted)
 
-    return Egress(find_policy, Dialer(places).connect, record)
+    egress = Egress(find_policy, Dialer(places).connect, record)
+    grants = EgressGrants(store, find_mode, egress.cut)
+    return egress, grants
 
 
 def _find_policy(configs: Configs, agent: str) -> Policy | None:

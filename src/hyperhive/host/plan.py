@@ -19,11 +19,12 @@ class Action(StrEnum):
 def plan_action(record: AgentRecord, state: ContainerState, needed: bool = True) -> Action:
     """What brings one agent's container to what the operator wants.
 
-    `needed`: whether there is something to do for it. Of an agent that hibernates nothing runs without that.
+    `needed`: whether there is something to do for it. Of an agent that hibernates nothing runs without that, and of one
+    that was stopped for what it takes of the disk nothing whatever is wanted.
     """
     if state is ContainerState.UNKNOWN:
         return Action.NONE
-    if record.desired is not Desired.RUNNING or (record.hibernated and not needed):
+    if record.desired is not Desired.RUNNING or record.over_quota or (record.hibernated and not needed):
         return Action.STOP if state is ContainerState.RUNNING else Action.NONE
     if state is not ContainerState.RUNNING:
         return Action.START
@@ -46,7 +47,7 @@ def plan_look(record: AgentRecord, before: ContainerState, seen: ContainerState,
     """
     if seen is ContainerState.UNKNOWN:
         return Look.NOTHING
-    if record.hibernated:
+    if record.hibernated or record.over_quota:
         return Look.CONVERGE if seen is ContainerState.RUNNING else Look.NOTHING
     if record.desired is Desired.RUNNING and record.failure:
         return Look.NOTHING

@@ -6,7 +6,8 @@ What is judged at each call is judged here, too, by the same functions: the tabl
 import shlex
 from collections.abc import Iterable
 
-from hyperhive.core.egress import ACCOUNT_HOSTS, HTTPS_PORT, BadConnectError, EgressPolicy, decide_egress, parse_target
+from hyperhive.core.egress import ACCOUNT_HOSTS, BadConnectError, EgressPolicy, decide_egress, parse_target
+from hyperhive.core.egress_entries import parse_entry
 from hyperhive.core.names import MANAGER, OPERATOR
 from hyperhive.core.policy import Decision, Policy, Verdict, decide_recipient
 from hyperhive.core.tool_rules import HIVE_SERVER, decide_tool, render_mcp_name
@@ -72,12 +73,10 @@ def _list_commands(policy: Policy) -> list[Permission]:
 def _list_reach(config: AgentConfig, account: bool) -> list[Permission]:
     policy = EgressPolicy(config.network.mode, tuple(config.network.allow), account)
     listed = [*(ACCOUNT_HOSTS if account else ()), *config.network.allow]
-    # What is allowed below a host is judged by a host that is there.
-    hosts = {entry: entry.replace("*", "any") for entry in dict.fromkeys(listed)}
     rows = [
         Permission(area="reach", subject="the model service", verdict=Verdict.ALLOW, rule="the hive's gateway"),
-        *(_decide_reach(policy, entry, host) for entry, host in hosts.items()),
-        _decide_reach(policy, "any other host", "any.invalid"),
+        *(_decide_reach(policy, entry) for entry in dict.fromkeys(listed)),
+        _decide_others(policy),
     ]
     for name, server in config.mcp_servers.items():
         command = shlex.join([server.command, *server.args])
@@ -92,12 +91,23 @@ def _list_reach(config: AgentConfig, account: bool) -> list[Permission]:
     return rows
 
 
-def _decide_reach(policy: EgressPolicy, subject: str, host: str) -> Permission:
+def _decide_reach(policy: EgressPolicy, text: str) -> Permission:
+    """What becomes of a request that an entry is for: of what is below a host or path, of one that is there."""
+    entry = parse_entry(text)
     try:
-        decision = decide_egress(policy, parse_target(f"{host}:{HTTPS_PORT}"))
+        target = parse_target(f"{entry.host.replace('*', 'any')}:{entry.port}")
+        method = "GET" if entry.method == "*" else entry.method
+        decision = decide_egress(policy, target, method, entry.path.removesuffix("*"))
     except BadConnectError as error:
-        decision = Decision(Verdict.DENY, f"network.allow: {subject}", error.reason)
-    return _render("reach", subject, decision)
+        decision = Decision(Verdict.DENY, f"network.allow: {text}", error.reason)
+    return _render("reach", text, decision)
+
+
+def _decide_others(policy: EgressPolicy) -> Permission:
+    if policy.mode == "host":
+        subject = "any host, port and private network, and what listens on this machine itself"
+        return Permission(area="reach", subject=subject, verdict=Verdict.ALLOW, rule="network.mode: host")
+    return _render("reach", "any other host", decide_egress(policy, parse_target("any.invalid:443")))
 
 
 def _list_mounts(agent: str) -> list[Permission]:

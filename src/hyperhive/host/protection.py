@@ -15,6 +15,7 @@ from hyperhive.core.errors import HiveError, NotFoundError, RefusedError, TooMan
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import Message
 from hyperhive.core.names import OPERATOR, SYSTEM
+from hyperhive.core.quotas import Quota, Unit, Use
 from hyperhive.core.rates import Bucket, Exchange, Rate
 from hyperhive.host.background import Background
 from hyperhive.host.notices import notify_manager
@@ -110,6 +111,18 @@ class Protection:
                 ),
             )
 
+    def note_full(self, sender: str, recipient: str) -> None:
+        """A message was refused, as too many wait for its recipient."""
+        if sender != OPERATOR:
+            self._record(sender, recipient, "inbox")
+
+    def find_use(self, agent: str) -> Use:
+        """How much of what an agent may send it has sent."""
+        limit = self._rates.agent.per_minute
+        bucket = self._agents.get(agent)
+        used = 0.0 if bucket is None else bucket.find_taken(self._clock_s())
+        return Use(Quota.MESSAGES, Unit.PER_MINUTE, used, limit or None)
+
     def list_runaways(self) -> list[tuple[str, str, datetime]]:
         """The pairs whose messages are held back, and since when."""
         return [(one, other, since) for (one, other), since in self._runaways.items()]
@@ -167,13 +180,16 @@ class Protection:
 
     def _refuse(self, sender: str, recipient: str, rule: str, error: HiveError) -> HiveError:
         """The same error; recorded, if it is time."""
+        self._record(sender, recipient, rule)
+        return error
+
+    def _record(self, sender: str, recipient: str, rule: str) -> None:
         at_s = self._clock_s()
         key = (sender, rule)
         if at_s - self._refused_at_s.get(key, -REFUSED_EVERY_S) >= REFUSED_EVERY_S:
             self._refused_at_s[key] = at_s
             body = {"recipient": recipient, "rule": rule}
             self._background.soon(self._store.write(lambda tx: tx.emit(EventName.MESSAGE_REFUSED, sender, body)))
-        return error
 
     def _forget_agent(self, agent: str) -> None:
         self._agents.pop(agent, None)

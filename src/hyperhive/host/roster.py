@@ -99,13 +99,20 @@ def decide_state(record: AgentRecord, live: Live, park: Park | None = None) -> t
         if park is not None and live.turn.state in _PARKED:
             return live.turn.state.value, describe_park(park, now())
         return live.turn.state.value, live.turn.reason
+    return _decide_unstarted(record, live)
+
+
+def _decide_unstarted(record: AgentRecord, live: Live) -> tuple[str, str]:
+    """The same of one whose container does not run."""
+    if record.over_quota:
+        return "stopped", record.over_quota
     if record.failure:
         return "failed", f"not running: {record.failure}"
     if record.desired is Desired.STOPPED:
         return "stopped", ""
     if record.hibernated:
         return "hibernated", ""
-    if state is ContainerState.EXITED:
+    if live.observation.state is ContainerState.EXITED:
         return "crashed", f"not running: {live.observation.reason or 'it ended unasked'}"
     return "stopped", "not running yet: it is about to be started"
 
@@ -150,6 +157,11 @@ class Roster:
     def online(self) -> dict[str, TurnState]:
         """The agents whose harness is connected, and what each is doing."""
         return {name: live.turn.state for name, live in self._live.items() if live.turn is not None}
+
+    def list_running(self) -> list[tuple[str, int | None]]:
+        """The agents whose container was seen to run, and its first process as the host sees it."""
+        seen = [(name, live.observation) for name, live in self._live.items()]
+        return [(name, seen.pid) for name, seen in seen if seen.state is ContainerState.RUNNING]
 
     def list_at_rest(self) -> list[str]:
         """The agents whose container does not run, as far as somebody has looked."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from hyperhive.core.errors import HiveError, NotFoundError, TooLargeError
+from hyperhive.core.errors import HiveError, InboxFullError, NotFoundError
 from hyperhive.core.events import EventName
 from hyperhive.core.messages import EVERYBODY, RECV_LIMIT_BYTES, Message, MessageState, Priority
-from hyperhive.core.names import OPERATOR
+from hyperhive.core.names import MANAGER, OPERATOR
 from hyperhive.host.leases import count_queued
 from hyperhive.host.message_records import find_thread, no_recipient
 from hyperhive.host.store.rows import PRIORITIES
@@ -17,8 +17,15 @@ from hyperhive.host.store.store import Transaction
 from hyperhive.host.waiting import Waiter, Waiting
 from hyperhive.system.clock import to_millis
 
-# Of one recipient, those to the operator as well: what is over it would not be read in days.
+# Of one recipient, those to the operator as well: what is over it would not be read in days. The last of it only the
+# operator may fill, what is before that the manager, too.
 QUEUE_LIMIT = 10_000
+MANAGER_LIMIT = 9_500
+AGENTS_LIMIT = 9_000
+# Of one agent to one recipient.
+PAIR_LIMIT = 2_000
+
+_LIMITS = {OPERATOR: QUEUE_LIMIT, MANAGER: MANAGER_LIMIT}
 
 
 @dataclass(slots=True)
@@ -85,7 +92,7 @@ class _Batch:
         recipients = self._list_recipients(sending)
         thread = find_thread(self._tx, sending.sender, sending.in_reply_to)
         for recipient in recipients:
-            self._check_length(recipient)
+            self._check_length(sending.sender, recipient)
         first = self._last_id + 1
         broadcast = first if sending.recipient == EVERYBODY else None
         handed: list[tuple[Waiter, Message]] = []
@@ -122,15 +129,31 @@ class _Batch:
             raise NotFoundError("there is nobody to send to", "no other agent is there that you may write to")
         return found
 
-    def _check_length(self, recipient: str) -> None:
+    def _check_length(self, sender: str, recipient: str) -> None:
+        """Raises InboxFullError if so much waits for the recipient that this sender may add nothing."""
         length = 0 if self._waiting.is_clear(recipient) else self._waiting.find_length(recipient)
         if length is None:
             length = count_queued(self._tx, recipient)
             self._waiting.note_length(recipient, length)
-        if length >= QUEUE_LIMIT:
-            raise TooLargeError(
+        if length >= _LIMITS.get(sender, AGENTS_LIMIT):
+            raise InboxFullError(
                 f"{length:,} messages wait for {recipient} already", "wait until it has read some, and send less"
             )
+        # Of fewer in all no one can have sent so many.
+        if length >= PAIR_LIMIT and sender != OPERATOR and self._count_between(sender, recipient) >= PAIR_LIMIT:
+            raise InboxFullError(
+                f"{PAIR_LIMIT:,} messages of yours wait for {recipient} already",
+                "wait until it has read some; put what you have to say into one message",
+            )
+
+    def _count_between(self, sender: str, recipient: str) -> int:
+        count = self._waiting.find_between(sender, recipient)
+        if count is None:
+            count = int(self._tx.get("count_queued_between", sender=sender, recipient=recipient)["waiting"])
+            # What comes with this transaction is stored at its end.
+            count += sum(row[1:3] == (sender, recipient) for row in self.rows)
+            self._waiting.note_between(sender, recipient, count)
+        return count
 
     def _plan(
         self, sending: Sending, recipient: str, thread: int | None, broadcast: int | None, waiter: Waiter | None
@@ -153,7 +176,7 @@ class _Batch:
 
     def _store(self, sending: Sending, message: Message, waiter: Waiter | None) -> None:
         if waiter is None:
-            self._waiting.note_queued(message.recipient)
+            self._waiting.note_queued(message.sender, message.recipient)
         # Of a broadcast the first has the key: the table holds one of each.
         key = sending.key if message.broadcast in (None, message.id) else None
         self.rows.append(

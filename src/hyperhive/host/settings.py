@@ -18,6 +18,8 @@ from hyperhive.core.errors import InvalidInputError
 # The prefix by which Anthropic marks its long-lived OAuth tokens; everything else is an API key.
 _TOKEN_PREFIX = "sk-ant-oat"  # noqa: S105 - a prefix, not a secret
 CREDENTIAL_LIMIT_BYTES = 4096
+# What the unit has systemd pass on (LoadCredential=), if the machine's store has it.
+SYSTEMD_CREDENTIAL = "hyperhive.credential"
 DEFAULT_UPSTREAM = "https://api.anthropic.com"
 
 
@@ -32,6 +34,11 @@ class Settings(BaseSettings):
         default=False, description="Each agent's page also at the port of its name, of which no two may be the same."
     )
     driver: str = Field(default="bubblewrap", description="What starts containers.")
+    image_suite: str = Field(
+        default="",
+        pattern=r"^([a-z][a-z0-9-]{1,30})?$",
+        description="The Debian suite of the nspawn driver's images, such as bookworm; the machine's if not named.",
+    )
     upstream: AnyHttpUrl | None = Field(
         default=None, description=f"The Messages API, or one compatible with it; {DEFAULT_UPSTREAM} if not named."
     )
@@ -58,6 +65,17 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="After how long a terminal that nobody looks at or types into is closed, in seconds; 0: never.",
     )
+    limit_memory: str = Field(
+        default="80%",
+        pattern=r"^([1-9][0-9]{0,5}[KMGT]|([1-9][0-9]?|100)%)?$",
+        description="The most memory of a container whose config does not say: 2G, or a part of the machine's; none.",
+    )
+    limit_cpu: float = Field(
+        default=0, ge=0, le=1024, allow_inf_nan=False, description="The same in cores of processors; 0: no limit."
+    )
+    limit_tasks: int = Field(
+        default=4096, ge=0, le=1_000_000, description="The same in processes and threads; 0: no limit."
+    )
     claude: str = Field(default="", description="Another claude CLI than the bundled one.")
     ca_file: Path | None = Field(
         default=None, description="Certificates (PEM) that claude is to trust besides those it brings."
@@ -69,7 +87,7 @@ class Settings(BaseSettings):
         default=60, ge=0, le=1_000_000, description="What an agent may send to any one recipient; 0: no limit."
     )
     egress_map: str = Field(
-        default="", description="HOST=IP:PORT,…: where connections of agents to these hosts go instead."
+        default="", description="HOST[:PORT]=IP:PORT,…: where connections of agents to these hosts go instead."
     )
     push_contact: str = Field(
         default="mailto:operator@example.com", description="Where push services find who sends: mailto:… or https:…"
@@ -82,6 +100,16 @@ class Settings(BaseSettings):
     )
     message_retention_days: int = Field(
         default=30, ge=0, le=36500, description="How many days messages and ended terminals are kept; 0: for ever."
+    )
+    state_limit: str = Field(
+        default="10G",
+        pattern=r"^([1-9][0-9]{0,5}[KMGT]|0)$",
+        description="What an agent's folders may hold, such as 10G, unless its config says otherwise; 0: no limit.",
+    )
+    disk_reserve: str = Field(
+        default="",
+        pattern=r"^([1-9][0-9]{0,5}[KMGT]|0|)$",
+        description="What agents leave free of the disk, such as 2G; empty: by the disk's size; 0: nothing.",
     )
     notify: Path | None = Field(default=None, description="A file of mode 0600 with apprise URLs, one a line.")
     notify_dwell_s: float = Field(
@@ -137,7 +165,7 @@ def parse_flags(argv: list[str]) -> Settings:
 
 
 def load_credential(settings: Settings, default_file: Path) -> Credential | None:
-    """The operator's credential: from the file named in the settings, the environment, or `default_file`.
+    """The operator's credential: from the file named in the settings, the environment, systemd, or `default_file`.
 
     Raises InvalidInputError for a file that others could read, or that holds no credential.
     """
@@ -146,6 +174,9 @@ def load_credential(settings: Settings, default_file: Path) -> Credential | None
     for variable in ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"):
         if os.environ.get(variable):
             return parse_credential(os.environ[variable])
+    passed = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), SYSTEMD_CREDENTIAL)
+    if passed.exists():
+        return _read_credential(passed)
     return _read_credential(default_file) if default_file.exists() else None
 
 

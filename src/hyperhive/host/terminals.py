@@ -14,7 +14,7 @@ import structlog
 from hyperhive.core.errors import ConflictError, HiveError, NotFoundError, TooManyError, UnavailableError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.names import parse_known_agent_name
-from hyperhive.core.terminals import TERMINALS_LIMIT, Ending, Terminal, check_size
+from hyperhive.core.terminals import HIVE_TERMINALS_LIMIT, TERMINALS_LIMIT, Ending, Terminal, check_size
 from hyperhive.core.text import cut_text, render_safe_line
 from hyperhive.host.agent_records import get_agent
 from hyperhive.host.background import Background
@@ -156,6 +156,9 @@ class Terminals:
             raise _not_found(agent, terminal_id)
         return live.attach(viewer, writes=writes)
 
+    def count_open(self, agent: str) -> int:
+        return len(self._list_live(agent))
+
     def is_needed(self, agent: str) -> bool:
         """Whether the agent's container has to go on for a terminal."""
         return bool(self._list_live(agent))
@@ -210,7 +213,10 @@ class Terminals:
         terminal_id = secrets.token_hex(16)
 
         def insert(tx: Transaction) -> Terminal:
-            open_ = [row for row in tx.list("list_open_terminals") if row["agent"] == agent]
+            all_open = tx.list("list_open_terminals")
+            if len(all_open) >= HIVE_TERMINALS_LIMIT:
+                raise TooManyError(f"{HIVE_TERMINALS_LIMIT} terminals are open in all", "close one of them")
+            open_ = [row for row in all_open if row["agent"] == agent]
             if len(open_) >= TERMINALS_LIMIT:
                 raise TooManyError(f"{agent} has {TERMINALS_LIMIT} terminals open", "close one of them")
             row = tx.get(

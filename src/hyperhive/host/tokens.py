@@ -41,8 +41,15 @@ WRONG_WINDOW_S = 60.0
 class Tokens:
     """To be loaded once, before the first request is let in."""
 
-    def __init__(self, store: Store, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`refused` is called each time a wrong one was shown."""
         self._store = store
+        self._refused = refused
         self._monotonic_s = monotonic_s
         self._known: dict[str, Token] = {}
         self._wrong: deque[float] = deque(maxlen=WRONG_LIMIT)
@@ -130,6 +137,7 @@ class Tokens:
         return found
 
     def _refuse(self) -> HiveError:
+        self._refused()
         at_s = self._monotonic_s()
         is_many = len(self._wrong) == WRONG_LIMIT and at_s - self._wrong[0] < WRONG_WINDOW_S
         if is_many:

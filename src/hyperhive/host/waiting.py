@@ -20,6 +20,7 @@ _UNSETTLING = frozenset(
         EventName.AGENT_PARKED,
         EventName.AGENT_HIBERNATED,
         EventName.AGENT_UPDATING,
+        EventName.AGENT_HELD,
         EventName.AGENT_DESTROYED,
     }
 )
@@ -83,6 +84,8 @@ class Waiting:
         self._clear: set[str] = set()
         # How many messages are queued for those who were counted. The writer's alone.
         self._lengths: dict[str, int] = {}
+        # The same by sender, for those recipients whose queue is long.
+        self._between: dict[str, dict[str, int]] = {}
 
     # -- the event loop's ----------------------------------------------------------------------------------
 
@@ -139,9 +142,11 @@ class Waiting:
         self._clear.add(recipient)
         self._lengths[recipient] = 0
 
-    def note_queued(self, recipient: str) -> None:
+    def note_queued(self, sender: str, recipient: str) -> None:
         """One more is queued for it."""
         self._clear.discard(recipient)
+        if sender in (between := self._between.get(recipient, {})):
+            between[sender] += 1
         if recipient in self._lengths:
             self._lengths[recipient] += 1
 
@@ -152,14 +157,25 @@ class Waiting:
     def note_length(self, recipient: str, length: int) -> None:
         self._lengths[recipient] = length
 
+    def find_between(self, sender: str, recipient: str) -> int | None:
+        """How many of one sender are queued for it; None if they have to be counted."""
+        return self._between.get(recipient, {}).get(sender)
+
+    def note_between(self, sender: str, recipient: str, count: int) -> None:
+        self._between.setdefault(recipient, {})[sender] = count
+
     def on_change(self, events: Sequence[Event]) -> None:
         """Told of each change before its commit, in the thread that makes it: see `Store.watch`."""
         for event in events:
             if event.name in _LEAVING:
                 self._lengths.pop(event.agent or "", None)
+                self._between.pop(event.agent or "", None)
             elif event.name in _UNSETTLING:
                 if event.agent is None:
                     self._clear.clear()
                 elif event.message is None or event.message.state is MessageState.QUEUED:
                     self._clear.discard(event.agent)
                     self._lengths.pop(event.agent, None)
+                    if event.message is None:
+                        # What was sent was counted: see `note_queued`.
+                        self._between.pop(event.agent, None)

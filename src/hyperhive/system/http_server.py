@@ -24,6 +24,8 @@ HEAD_TIMEOUT_S = 20.0
 CONNECTIONS_LIMIT = 256
 # Request line and headers together: the CLI's are about 4 KiB.
 HEADERS_LIMIT_BYTES = 32 * 1024
+# In the `state` of a request that came through a unix socket: who is at the other end.
+PEER_UID = "peer_uid"
 
 
 class HttpListener:
@@ -110,9 +112,12 @@ class _GuardedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        is_stranger = self._allow_peer is not None and not self._allow_peer(
-            peer_uid(transport.get_extra_info("socket"))
-        )
+        is_stranger = False
+        if self._allow_peer is not None:
+            uid = peer_uid(transport.get_extra_info("socket"))
+            is_stranger = not self._allow_peer(uid)
+            # Each request of the connection has it, for those that want to know.
+            self.app_state = {PEER_UID: uid}
         if is_stranger or len(self.connections) > self._connections_limit:
             transport.abort()
         else:

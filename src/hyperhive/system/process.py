@@ -12,6 +12,8 @@ from typing import cast
 from hyperhive.system.children import CHILDREN
 
 OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
+# When the machine is out of memory, what outlives this program goes before it (proc_pid_oom_score_adj(5)).
+DETACHED_OOM_SCORE = 300
 
 
 class ProcessError(Exception):
@@ -120,7 +122,7 @@ async def start_detached(
     It is not a child, as asyncio kills those that are left when its loop ends. What it becomes the child of is a
     second `setsid` that only waits, so that a program that is to die with its parent has one that stays.
     """
-    keeper = ("setsid", "--fork", "--", "setsid", "--fork", "--wait", "--")
+    keeper = ("setsid", "--fork", "--", *_plan_oom_score(), "setsid", "--fork", "--wait", "--")
     try:
         process = await asyncio.create_subprocess_exec(
             *keeper,
@@ -142,3 +144,11 @@ async def start_detached(
         raise ProcessError(f"setsid did not end within {timeout_s:g} s") from error
     if status != 0:
         raise ProcessError(f"setsid failed with status {status}")
+
+
+def _plan_oom_score() -> tuple[str, ...]:
+    """What gives a program a score of its own; nothing if it has a higher one already, which only root may lower."""
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    if own >= DETACHED_OOM_SCORE:
+        return ()
+    return ("choom", "-n", str(DETACHED_OOM_SCORE), "--")

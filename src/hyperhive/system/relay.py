@@ -1,6 +1,7 @@
 """Carries bytes between two connected sockets, both ways, until both sides have ended or nothing moves any more."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,6 +50,47 @@ async def relay(near: socket.socket, far: socket.socket, idle_s: float, traffic:
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def relay_answer(
+    near: socket.socket, far: socket.socket, body_bytes: int, idle_s: float, traffic: Traffic
+) -> None:
+    """Carries `body_bytes` up and all that comes down, until the far side has ended; as `relay` otherwise.
+
+    What the near side sends beyond that is dropped: to the far side it would be a request that nobody has looked at.
+    """
+
+    def went_down(size: int) -> None:
+        traffic.down += size
+
+    up = asyncio.ensure_future(_pump_some(near, far, body_bytes, traffic))
+    down = asyncio.ensure_future(_pump(far, near, traffic, went_down))
+    try:
+        while not down.done():
+            left_s = traffic.moved_at + idle_s - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                return
+            await asyncio.wait({down}, timeout=left_s)
+    finally:
+        up.cancel()
+        down.cancel()
+        await asyncio.gather(up, down, return_exceptions=True)
+
+
+async def _pump_some(source: socket.socket, sink: socket.socket, size: int, traffic: Traffic) -> None:
+    loop = asyncio.get_running_loop()
+    left = size
+    # A server that has seen enough may answer and take no more.
+    with contextlib.suppress(OSError):
+        while piece := await loop.sock_recv(source, PIECE_BYTES):
+            kept = piece[:left]
+            if kept:
+                await loop.sock_sendall(sink, kept)
+                left -= len(kept)
+                traffic.up += len(kept)
+                traffic.moved_at = loop.time()
+            await asyncio.sleep(0)
+        sink.shutdown(socket.SHUT_WR)
 
 
 async def _pump(source: socket.socket, sink: socket.socket, traffic: Traffic, count: Callable[[int], None]) -> None:

@@ -78,7 +78,7 @@ Tools = Annotated[str, AfterValidator(values.parse_tools), _Says({"pattern": val
 ServerTool = Annotated[str, AfterValidator(values.parse_server_tools), _Says({"pattern": values.SERVER_TOOLS})]
 BashPattern = Annotated[str, AfterValidator(values.parse_bash_pattern), _Says({"pattern": values.BASH_PATTERN})]
 Package = Annotated[str, AfterValidator(values.parse_package), _Says({"pattern": values.PACKAGE})]
-Host = Annotated[str, AfterValidator(values.parse_host), _Says({"pattern": values.HOST})]
+Reach = Annotated[str, AfterValidator(values.parse_reach), _Says({"pattern": values.REACH})]
 Memory = Annotated[str, AfterValidator(values.parse_memory), _Says({"pattern": values.MEMORY})]
 Cron = Annotated[str, AfterValidator(values.parse_cron), _Says({"pattern": values.CRON})]
 
@@ -126,13 +126,17 @@ class McpServer(ConfigModel):
 
 class Network(ConfigModel):
     mode: Literal["none", "proxied", "host"] = Field(default="proxied", description="What it may reach at all.")
-    allow: Unique[Host] = Field(default=[], description="Hosts that may be reached through the proxy.")
+    # The daemon asks for it at each request.
+    allow: Unique[Reach] = _field(
+        Effect.LIVE, "What may be reached through the proxy: `HOST`, `HOST:PORT`, `GET http://HOST/PATH*`.", []
+    )
 
 
 class Limits(ConfigModel):
     memory: Memory | None = Field(default=None, description="Such as `2G`.")
     cpu: float | None = Field(default=None, gt=0, le=CPU_LIMIT, description="Cores.")
     tasks: int | None = Field(default=None, ge=1, le=TASKS_LIMIT, description="Processes and threads.")
+    disk: Memory | None = Field(default=None, description="What its folders may hold, such as `20G`.")
 
 
 class Budget(ConfigModel):
@@ -249,9 +253,13 @@ def render_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": CONFIG_FILE}
 
 
-def get_effect(field: str) -> Effect:
-    """When a change of the top-level key `field` takes effect."""
-    extra: Any = AgentConfig.model_fields[field].json_schema_extra
+def get_effect(field: str, key: str = "") -> Effect:
+    """When a change of the top-level key `field` takes effect; of `key` in it where that is another time."""
+    top = AgentConfig.model_fields[field]
+    kind = top.annotation
+    within = kind.model_fields.get(key) if isinstance(kind, type) and issubclass(kind, ConfigModel) else None
+    own: Any = None if within is None else within.json_schema_extra
+    extra: Any = own or top.json_schema_extra
     return Effect(extra["x-effect"])
 
 

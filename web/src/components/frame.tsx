@@ -174,6 +174,9 @@ export function Footer() {
         <Link to="/programs/" class="link">
           programs
         </Link>
+        <Link to="/audit/" class="link">
+          audit
+        </Link>
         <SingleKeys />
         <button type="button" class="link" data-testid="keys-open" onClick={() => (overlay.value = "keys")}>
           shortcuts

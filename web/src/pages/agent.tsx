@@ -1,16 +1,20 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import type { AgentRow } from "../api_types.ts";
 import { AgentInbox } from "../components/agent_inbox.tsx";
 import { AgentState, PanelToggle } from "../components/agent_state.tsx";
 import { ConfigError, ConfigViewer } from "../components/config_viewer.tsx";
+import { Egress } from "../components/egress.tsx";
 import { Frame } from "../components/frame.tsx";
 import { Journal } from "../components/journal.tsx";
 import { Link } from "../components/link.tsx";
 import { LoginBox, type LoginStep, needsLogin } from "../components/login_box.tsx";
 import { Notes } from "../components/notes.tsx";
 import { PromptLine } from "../components/prompt_line.tsx";
+import { Quotas } from "../components/quotas.tsx";
 import { Reminders, useReminders } from "../components/reminders.tsx";
+import { Snapshots } from "../components/snapshots.tsx";
 import { StateFiles } from "../components/state_files.tsx";
 import { StatsPanel } from "../components/stats.tsx";
 import { Terminals, useTerminalPanel } from "../components/terminals.tsx";
@@ -47,13 +51,18 @@ function Head({ row }: { row: AgentRow }) {
   const notes = usePanel("notes");
   const files = usePanel("files");
   const reminders = usePanel("reminders");
+  const egress = usePanel("egress");
+  const quotas = usePanel("quotas");
+  const snapshots = usePanel("snapshots");
   const config = usePanel("config");
   const journal = usePanel("journal");
   const stats = usePanel("stats");
   const reminded = useReminders(name);
   const due = reminded.value.value?.length ?? 0;
   const open =
-    [inbox, notes, files, reminders, config, journal, stats].some((panel) => panel.value) || login.open;
+    [inbox, notes, files, reminders, egress, quotas, snapshots, config, journal, stats].some(
+      (panel) => panel.value,
+    ) || login.open;
   return (
     <>
       <AgentState row={row}>
@@ -66,6 +75,9 @@ function Head({ row }: { row: AgentRow }) {
         <PanelToggle name="reminders" agent={name} open={reminders}>
           {due > 0 && <span class="count">{due}</span>}
         </PanelToggle>
+        <PanelToggle name="egress" agent={name} open={egress} />
+        <PanelToggle name="quotas" agent={name} open={quotas} />
+        <PanelToggle name="snapshots" agent={name} open={snapshots} />
         <PanelToggle name="config" agent={name} open={config} testId={`config-toggle-${name}`} />
         <PanelToggle name="journal" agent={name} open={journal} />
         <PanelToggle name="stats" agent={name} open={stats} />
@@ -80,18 +92,46 @@ function Head({ row }: { row: AgentRow }) {
               <LoginBox row={row} step={login.step} onClose={login.toggle} />
             </div>
           )}
-          {inbox.value && <AgentInbox row={row} />}
-          {notes.value && <Notes agent={name} />}
-          {files.value && <StateFiles agent={name} />}
-          {reminders.value && <Reminders agent={name} fetched={reminded} />}
-          {config.value && <ConfigViewer agent={name} />}
-          {journal.value && <Journal agent={name} />}
-          {stats.value && <StatsPanel agent={name} />}
+          <Shown when={inbox}>
+            <AgentInbox row={row} />
+          </Shown>
+          <Shown when={notes}>
+            <Notes agent={name} />
+          </Shown>
+          <Shown when={files}>
+            <StateFiles agent={name} />
+          </Shown>
+          <Shown when={reminders}>
+            <Reminders agent={name} fetched={reminded} />
+          </Shown>
+          <Shown when={egress}>
+            <Egress agent={name} />
+          </Shown>
+          <Shown when={quotas}>
+            <Quotas row={row} />
+          </Shown>
+          <Shown when={snapshots}>
+            <Snapshots agent={name} />
+          </Shown>
+          <Shown when={config}>
+            <ConfigViewer agent={name} />
+          </Shown>
+          <Shown when={journal}>
+            <Journal agent={name} />
+          </Shown>
+          <Shown when={stats}>
+            <StatsPanel agent={name} />
+          </Shown>
         </div>
       )}
       {terminal.open && <Terminals agent={name} />}
     </>
   );
+}
+
+/** What is folded out while `when` says so. */
+function Shown({ when, children }: { when: Signal<boolean>; children: ComponentChildren }) {
+  return when.value ? <>{children}</> : null;
 }
 
 /** The login box opens by itself when a login is needed, until it is closed by hand; one that was begun stays. */

@@ -289,6 +289,7 @@ export function createHive(answers: Record<string, unknown> = {}) {
       started_at: AT,
       park: null,
       port_problems: [],
+      unlimited: {},
     },
     "GET /api/agents": [],
     "GET /api/kept": [],
@@ -300,6 +301,8 @@ export function createHive(answers: Record<string, unknown> = {}) {
     "GET /api/inbox": [],
     "GET /api/budget": [createBudget()],
     "GET /api/reminders": [],
+    "GET /api/egress": [],
+    "GET /api/egress/grants": [],
     "GET /api/schedules": [],
     ...answers,
   };

@@ -12,6 +12,7 @@ const SILENT: [reason: string, is: (event: Fields) => boolean][] = [
   ["between the harness and claude; what comes of it has events", ofType("control_request")],
   ["between the harness and claude; what comes of it has events", ofType("control_response")],
   ["counts a thought that follows whole", ofSubtype("thinking_tokens")],
+  ["what a rule denied is told with the call", ofType("hive.tool_denied")],
   ["announces a hook; what it decides is told with the call", ofSubtype("hook_started")],
   ["what a hook decided is told with the call", isQuietHook],
   ["which commands exist does not concern a transcript", ofSubtype("commands_changed")],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from hyperhive.cli.audit_files import leave_note
 from hyperhive.cli.backups.contents import (
     CONTENT,
     DATABASES,
@@ -23,6 +24,7 @@ from hyperhive.cli.backups.contents import (
     parse_manifest,
     parse_object,
 )
+from hyperhive.core.audit import AuditName
 from hyperhive.core.errors import ConflictError, NotFoundError, RefusedError, StorageError
 from hyperhive.core.paths import Roots
 from hyperhive.system.archives import DamagedArchiveError, Unpacked, Unpacker, read_archive
@@ -95,6 +97,9 @@ def _restore(file: BinaryIO, data: Path, advance: Callable[[int], None]) -> Rest
     draft = Path(tempfile.mkdtemp(prefix=f".{data.name}.restoring-", dir=data.parent))
     try:
         restored = _unpack(read_archive(file), draft, data, advance)
+        manifest = restored.manifest
+        body = {"taken_at": manifest.taken_at, "version": manifest.version, "file": file.name}
+        leave_note(draft / os.fsdecode(CONTENT), AuditName.HIVE_RESTORED, body)
         try:
             # Only an empty folder is replaced: a hive that was started meanwhile is not.
             (draft / os.fsdecode(CONTENT)).rename(data)

@@ -4,6 +4,7 @@ from fastapi import Depends, FastAPI
 
 from hyperhive import __version__
 from hyperhive.host.api.agent_routes import agent_routes
+from hyperhive.host.api.audit_routes import audit_routes
 from hyperhive.host.api.budget_routes import budget_routes
 from hyperhive.host.api.config_routes import config_routes
 from hyperhive.host.api.decision_routes import decision_routes
@@ -17,10 +18,12 @@ from hyperhive.host.api.notes_routes import notes_routes
 from hyperhive.host.api.notifier_routes import notifier_routes
 from hyperhive.host.api.pages import page_routes
 from hyperhive.host.api.push_routes import push_routes
+from hyperhive.host.api.quota_routes import quota_routes
 from hyperhive.host.api.record_routes import record_routes
 from hyperhive.host.api.schedule_routes import schedule_routes
 from hyperhive.host.api.scopes import check_scopes
 from hyperhive.host.api.services import Services
+from hyperhive.host.api.snapshot_routes import snapshot_routes
 from hyperhive.host.api.state_routes import state_routes
 from hyperhive.host.api.stats_routes import stats_routes
 from hyperhive.host.api.stream import stream_routes
@@ -42,7 +45,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=RESPONSES,
-        dependencies=[Depends(check_scopes(services.tokens))],
+        dependencies=[Depends(check_scopes(services.tokens, services.audit))],
     )
     add_error_handlers(app)
     for routes in (
@@ -57,9 +60,12 @@ def create_app(services: Services) -> FastAPI:
         config_routes,
         notes_routes,
         record_routes,
+        audit_routes,
         state_routes,
+        snapshot_routes,
         stats_routes,
         egress_routes,
+        quota_routes,
         schedule_routes,
         message_routes,
         decision_routes,

@@ -19,6 +19,7 @@ STATUS_BY_CODE = {
     "not_found": 404,
     "conflict": 409,
     "too_large": 413,
+    "inbox_full": 413,
     "too_many": 429,
     "driver_failed": 502,
     "unavailable": 503,

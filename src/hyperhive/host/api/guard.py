@@ -18,9 +18,12 @@ from starlette.responses import Response
 from hyperhive.core.errors import HiveError
 from hyperhive.core.ports import LOOPBACK_HOSTS
 from hyperhive.core.tokens import Token
+from hyperhive.host.acting import act_as, render_local, render_session, render_token
 from hyperhive.host.api.errors import error_response
 from hyperhive.host.api.pages import is_page
 from hyperhive.host.api.scopes import TOKEN_KEY
+from hyperhive.host.sessions import name_session
+from hyperhive.system.http_server import PEER_UID
 from hyperhive.system.http_types import Application, Receive, Scope, Send
 
 # Only over the daemon's own socket, where the kernel tells who asks.
@@ -103,6 +106,7 @@ class Guard:
                 return error_response("refused", "no token opens a terminal", "use `hive shell`, or the pages", 403)
             return await self._check_token(scope, session)
         if session and await self._is_session(session):
+            act_as(render_session(name_session(session)))
             return None
         return error_response(
             "unauthenticated", "there is no operator session", "run `hive url` and open the link it prints", 401
@@ -117,11 +121,23 @@ class Guard:
         if len(headers) != 1 or kind.lower() != "bearer":
             return error_response("unauthenticated", "that is no bearer token", "Authorization: Bearer hive_…", 401)
         try:
-            scope[TOKEN_KEY] = await self._identify(secret.strip())
+            token = await self._identify(secret.strip())
+            scope[TOKEN_KEY] = token
+            act_as(render_token(token.name))
         except HiveError as error:
             status = 429 if error.code == "too_many" else 401
             return error_response("too_many" if status == 429 else "unauthenticated", error.message, error.hint, status)
         return None
+
+
+def name_local_callers(app: Application) -> Application:
+    """Wraps the application for the daemon's own socket, where the kernel tells who asks."""
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        act_as(render_local(scope["state"][PEER_UID]))
+        await app(scope, receive, send)
+
+    return named
 
 
 class _LastingSession:
@@ -159,7 +175,7 @@ def _is_read(scope: Scope) -> bool:
 
 
 def is_local_only(path: str) -> bool:
-    return path in LOCAL_ONLY or path.startswith("/api/tokens/")
+    return path in LOCAL_ONLY or path.startswith(("/api/tokens/", "/api/snapshot-files"))
 
 
 def read_cookie(scope: Scope, name: str) -> str:

@@ -5,13 +5,18 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 
+from hyperhive.core.audit import AuditName
 from hyperhive.core.errors import RefusedError
 from hyperhive.core.parking import EVERYONE
+from hyperhive.core.text import render_safe_line
 from hyperhive.host.api.guard import cookie_name, read_cookie
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_found_park
 from hyperhive.host.sessions import SESSION_LIFETIME
 from hyperhive.wire.operator.hive import Hive, LoginLink, Shutdown
+
+# Of what a browser calls itself.
+PROGRAM_LIMIT_CHARS = 200
 
 
 def hive_routes(services: Services) -> APIRouter:
@@ -43,10 +48,12 @@ def hive_routes(services: Services) -> APIRouter:
         return Shutdown(left_running=left_running)
 
     @routes.get("/login", include_in_schema=False)
-    async def log_in(token: str = "") -> Response:
+    async def log_in(request: Request, token: str = "") -> Response:
+        program = render_safe_line(request.headers.get("user-agent", ""))[:PROGRAM_LIMIT_CHARS]
         try:
-            session = await services.sessions.open(token)
+            session = await services.sessions.open(token, program)
         except RefusedError:
+            services.audit.count_refused(AuditName.LOGIN_REFUSED)
             # The page explains what to do; the token is gone from the address bar.
             return RedirectResponse("/?login=refused", status_code=303)
         response = RedirectResponse("/", status_code=303)

@@ -12,7 +12,7 @@ _ICONS = frozenset({"icon-192.png", "icon-512.png", "icon-maskable-512.png"})
 _OFFLINE = frozenset({"offline.html", "offline.css", "offline.js"})
 _SINGLE = frozenset(
     {
-        *("/", "/login", "/stats", "/programs", "/programs/"),
+        *("/", "/login", "/stats", "/programs", "/programs/", "/audit", "/audit/"),
         *("/favicon.svg", "/sw.js", "/manifest.webmanifest", "/healthz", "/readyz"),
     }
 )
@@ -37,6 +37,7 @@ def page_routes(*, rehearsal: bool) -> APIRouter:
     @routes.get("/agent/{name}")
     @routes.get("/agent/{name}/")
     @routes.get("/programs/")
+    @routes.get("/audit/")
     @routes.get("/stats/")
     @routes.get("/stats/{name}")
     @routes.get("/stats/{name}/")

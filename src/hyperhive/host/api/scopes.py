@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 from fastapi.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
 
+from hyperhive.core.audit_bodies import is_traffic
 from hyperhive.core.errors import RefusedError
 from hyperhive.core.tokens import Token, TokenScope
+from hyperhive.host.audit import Audit
 from hyperhive.host.tokens import Tokens
 
 # Where the guard puts whose token came with a request.
@@ -34,6 +36,7 @@ GET /api/config-schema
 GET /api/devices
 GET /api/drafts
 GET /api/egress
+GET /api/egress/grants
 GET /api/hive
 GET /api/inbox
 GET /api/journal/{name}
@@ -48,8 +51,11 @@ GET /api/notifier
 GET /api/push-key
 GET /api/questions
 GET /api/questions/{question_id}
+GET /api/quotas
+GET /api/quotas/{name}
 GET /api/reminders
 GET /api/schedules
+GET /api/snapshots
 GET /api/stats
 GET /api/stats.csv
 GET /api/stats/agents
@@ -76,13 +82,16 @@ POST /api/runaways/{one}/{other}/release
 """
 
 _ADMIN = """
+GET /api/audit
 DELETE /api/agents/{name}
 DELETE /api/agents/{name}/login
 DELETE /api/agents/{name}/terminals/{terminal_id}
 DELETE /api/devices/{device_id}
 DELETE /api/drafts/{name}
+DELETE /api/egress/grants/{grant_id}
 DELETE /api/kept/{name}
 DELETE /api/reminders/{reminder_id}
+DELETE /api/snapshots/{snapshot_id}
 DELETE /api/webhooks/{webhook_id}
 POST /api/agent-config/{name}/revert
 POST /api/agents
@@ -98,12 +107,18 @@ POST /api/agents/{name}/{act}
 POST /api/budget/grant
 POST /api/devices
 POST /api/devices/{device_id}/test
+POST /api/egress/grants
+POST /api/egress/proposals
 POST /api/kept/{name}/revive
 POST /api/model/{name}
 POST /api/notes/{name}/restore
 POST /api/notifier/test
 POST /api/pause
+POST /api/quotas/{name}/allow
 POST /api/resume
+POST /api/snapshots
+POST /api/snapshots/{snapshot_id}/fork
+POST /api/snapshots/{snapshot_id}/restore
 POST /api/update-all
 POST /api/webhooks/{webhook_id}/drop
 POST /api/webhooks/{webhook_id}/retry
@@ -116,11 +131,13 @@ PUT /api/devices/{device_id}
 _NEVER = """
 DELETE /api/tokens/{name}
 WS /api/agents/{name}/terminals/{terminal_id}/socket
+GET /api/snapshot-files/{snapshot_id}
 GET /api/tokens
 POST /api/agents/{name}/terminals
 POST /api/login-links
 POST /api/logout
 POST /api/shutdown
+POST /api/snapshot-files
 POST /api/tokens
 POST /api/webhooks
 """
@@ -145,21 +162,28 @@ def get_scope(method: str, path: str) -> TokenScope | None:
     return SCOPES.get(f"{method} {path}", TokenScope.ADMIN)
 
 
-def check_scopes(tokens: Tokens) -> Callable[[HTTPConnection], Awaitable[None]]:
+def check_scopes(tokens: Tokens, audit: Audit) -> Callable[[HTTPConnection], Awaitable[None]]:
     """The dependency of every route: lets a request with a token pass if that may, and records what changes things."""
 
     async def check(connection: HTTPConnection) -> None:
         token: Token | None = connection.scope.get(TOKEN_KEY)
-        if token is None:
-            return
         method = connection.scope.get("method", "WS")
         needed = get_scope(method, connection.scope["route"].path)
+        if token is None:
+            path = connection.url.path
+            if _changes(method, needed) and not is_traffic(method, path):
+                await audit.record_act(method, path, connection.headers.get("user-agent", ""))
+            return
         if needed is None or not token.may(needed):
             raise _refuse(token, needed, is_socket=connection.scope["type"] == "websocket")
-        if needed is not TokenScope.READ:
+        if _changes(method, needed):
             await tokens.record_act(token, method, connection.url.path)
 
     return check
+
+
+def _changes(method: str, needed: TokenScope | None) -> bool:
+    return method not in {"GET", "HEAD"} and needed is not TokenScope.READ
 
 
 def _refuse(token: Token, needed: TokenScope | None, *, is_socket: bool) -> Exception:

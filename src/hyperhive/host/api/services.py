@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from hyperhive.host.agent_ports import AgentPorts
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
+from hyperhive.host.audit import Audit
 from hyperhive.host.broker import Broker
 from hyperhive.host.budgets import Budgets
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.drafts import Drafts
+from hyperhive.host.egress_grants import EgressGrants
 from hyperhive.host.egress_log import EgressLog
+from hyperhive.host.egress_proposals import EgressProposals
 from hyperhive.host.feed import Feed
 from hyperhive.host.journals import Journals
 from hyperhive.host.kept import Kept
@@ -25,10 +28,13 @@ from hyperhive.host.parking import Parking
 from hyperhive.host.protection import Protection
 from hyperhive.host.push.pushes import Pushes
 from hyperhive.host.questions import Questions
+from hyperhive.host.quotas import Quotas
 from hyperhive.host.readiness import Readiness
 from hyperhive.host.review import Reviews
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.sessions import Sessions
+from hyperhive.host.snapshots.restores import Restores
+from hyperhive.host.snapshots.takes import Takes
 from hyperhive.host.state_files import StateFiles
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
@@ -55,10 +61,12 @@ class Services:
     feed: Feed
     broker: Broker
     protection: Protection
+    quotas: Quotas
     message_views: MessageViews
     questions: Questions
     approvals: Approvals
     reviews: Reviews
+    audit: Audit
     agents: Agents
     ports: AgentPorts
     journals: Journals
@@ -66,6 +74,8 @@ class Services:
     config_views: ConfigViews
     drafts: Drafts
     kept: Kept
+    takes: Takes
+    restores: Restores
     notes: Notes
     needs: Needs
     notifier: Notifier
@@ -76,6 +86,8 @@ class Services:
     terminals: Terminals
     updates: Updates
     egress: EgressLog
+    egress_grants: EgressGrants
+    egress_proposals: EgressProposals
     schedule: Schedule
     sessions: Sessions
     tokens: Tokens

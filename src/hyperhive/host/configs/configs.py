@@ -54,12 +54,16 @@ class Version:
 
 
 class Configs:
-    """`prepare` is to be called once before all else. What is deployed is cached: `note_deployed` keeps it true."""
+    """`prepare` is to be called once before all else. What is deployed is cached: `note_deployed` keeps it true.
 
-    def __init__(self, store: Store, roots: Roots, driver: Driver) -> None:
+    `account`: whether agents log in by themselves, without a credential of the hive's.
+    """
+
+    def __init__(self, store: Store, roots: Roots, driver: Driver, *, account: bool = False) -> None:
         self._store = store
         self._roots = roots
         self._driver = driver
+        self._account = account
         self._deployed: dict[str, Version] = {}
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -126,7 +130,7 @@ class Configs:
         if CONFIG_FILE not in files:
             raise InvalidInputError(f"there is no {CONFIG_FILE} in it", "an empty one means: all defaults")
         config = parse_agent_config(files[CONFIG_FILE])
-        unsupported = list_unsupported(config, self._driver.name)
+        unsupported = list_unsupported(config, self._driver.unlimited, account=self._account)
         if unsupported:
             raise InvalidInputError("; ".join(unsupported), "leave these keys out")
         return config, _parse_prompt(files.get(PROMPT_FILE, b""))

@@ -28,6 +28,11 @@ _EMPTY_LISTS: dict[tuple[str, ...], str] = {
 }
 # The one list whose order is its meaning: shown as a whole.
 _ARGUMENTS = ("mcp_servers", "*", "args")
+# What it gives away is more than the word says.
+_HOST_NETWORK = (
+    "host (shares this machine's network: any host and private network, what listens on its loopback, also of other "
+    "programs and agents, and its abstract sockets; network.allow is not asked and nothing is recorded)"
+)
 # Values that run as they stand: quoted, so that spaces and unusual letters in them are seen.
 _QUOTED = ("mcp_servers", "environment")
 
@@ -124,7 +129,8 @@ def _plan_row(place: _Place, subject: str, before: str, after: str, old: Any, ne
         change = "added"
     elif new is _ABSENT:
         change = "removed"
-    return MeaningRow(area=area, change=change, subject=subject, before=before, after=after, effect=get_effect(area))
+    effect = get_effect(*place.path[:2])
+    return MeaningRow(area=area, change=change, subject=subject, before=before, after=after, effect=effect)
 
 
 def _plan_file(file: FileDiff) -> MeaningRow:
@@ -167,6 +173,8 @@ def _render_value(place: _Place, value: Any) -> str:
         return shlex.join(value) or "(none)"
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
+    if place.path == ("network", "mode") and value == "host":
+        return _HOST_NETWORK
     if place.path == ("model",):
         return value or "(claude's default)"
     return shlex.quote(value) if place.path[0] in _QUOTED else str(value)

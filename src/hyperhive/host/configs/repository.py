@@ -10,9 +10,10 @@ InvalidInputError.
 import asyncio
 import contextlib
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class ConfigRepository:
     async def exists(self) -> bool:
         return await asyncio.to_thread(self._path.joinpath("HEAD").is_file)
 
-    async def ensure(self, files: Mapping[str, bytes], at: datetime) -> str:
+    async def ensure(self, files: Mapping[str, bytes], at: datetime, executables: Collection[str] = ()) -> str:
         """Makes the repository with a first commit of `files`, deployed, unless there is one.
 
         Returns the commit of the tag deployed/0. The same files and instant make the same commit.
@@ -73,7 +74,7 @@ class ConfigRepository:
         if not await self.exists():
             async with self._stage() as folder:
                 git = await make_repository(folder / "repo", program=self._program)
-                await git.run("fast-import", "--quiet", stdin=_render_first(files, at))
+                await git.run("fast-import", "--quiet", stdin=_render_first(files, at, executables))
                 await asyncio.to_thread(_put_in_place, folder / "repo", self._path)
         tags = await self.list_tags()
         if FIRST_TAG not in tags:
@@ -224,6 +225,39 @@ class ConfigRepository:
         await self._git.update_refs([f"update {_INCOMING}/{commit} {commit}"])
         return commit
 
+    async def make_edit(self, base: str, name: str, content: bytes, message: str, at: datetime) -> str:
+        """A commit that follows from `base` and differs by its file `name`, in no folder. refs/incoming keeps it.
+
+        Raises NotFoundError without such a commit or such a file in it.
+        """
+        await self._check_commits([base])
+        lines = (await self._git.run("ls-tree", "-z", base)).split(b"\0")
+        ending = b"\t" + name.encode()
+        if not any(line.endswith(ending) for line in lines):
+            raise NotFoundError(f"there is no {name} in {base[:12]}")
+        blob = _parse_made(await self._git.run("hash-object", "-w", "--stdin", stdin=content))
+        changed = [f"100644 blob {blob}".encode() + ending if line.endswith(ending) else line for line in lines]
+        tree = _parse_made(await self._git.run("mktree", "-z", stdin=b"\0".join(changed)))
+        text = _clean_message(message)
+        commit = _parse_made(await self._git.run("commit-tree", tree, "-p", base, "-F", "-", stdin=text, at=at))
+        await self._git.update_refs([f"update {_INCOMING}/{commit} {commit}"])
+        return commit
+
+    async def make_commit(
+        self, parent: str, files: Mapping[str, bytes], executables: Collection[str], message: str, at: datetime
+    ) -> str:
+        """A commit that follows from `parent` and has exactly `files`. refs/incoming keeps it. Raises NotFoundError."""
+        await self._check_commits([parent])
+        ref = f"{_INCOMING}/new-{secrets.token_hex(8)}"
+        text = _clean_message(message)
+        head = f"commit {ref}\ncommitter {IDENTITY} {render_date(at)}\ndata {len(text)}\n".encode()
+        tree = b"".join(_render_files(files, executables))
+        stream = head + text + f"\nfrom {parent}\ndeleteall\n".encode() + tree
+        await self._git.run("fast-import", "--quiet", stdin=stream)
+        commit = (await self._git.find_refs(ref))[ref]
+        await self._git.update_refs([f"update {_INCOMING}/{commit} {commit}", f"delete {ref}"])
+        return commit
+
     async def write_files(self, commit: str, folder: Path) -> None:
         """Writes the files of a commit as the new folder `folder`: whole or not at all, readable for everybody.
 
@@ -357,16 +391,24 @@ def _render_config(remote: str) -> str:
 """
 
 
-def _render_first(files: Mapping[str, bytes], at: datetime) -> bytes:
+def _render_first(files: Mapping[str, bytes], at: datetime, executables: Collection[str]) -> bytes:
     """The first commit and its tag, for `git fast-import`."""
     who = f"{IDENTITY} {render_date(at)}"
     parts = [f"commit {MAIN}\ncommitter {who}\ndata 17\nthe first config\n\n".encode()]
+    parts += _render_files(files, executables)
+    parts.append(f"tag {FIRST_TAG}\nfrom {MAIN}\ntagger {who}\ndata 17\nthe first config\n".encode())
+    return b"".join(parts)
+
+
+def _render_files(files: Mapping[str, bytes], executables: Collection[str]) -> list[bytes]:
+    """A tree's files for `git fast-import`."""
+    parts: list[bytes] = []
     for path, content in sorted(files.items()):
         check_path(path)
         quoted = path.replace('"', '\\"')
-        parts.append(f'M 100644 inline "{quoted}"\ndata {len(content)}\n'.encode() + content + b"\n")
-    parts.append(f"tag {FIRST_TAG}\nfrom {MAIN}\ntagger {who}\ndata 17\nthe first config\n".encode())
-    return b"".join(parts)
+        mode = "100755" if path in executables else "100644"
+        parts.append(f'M {mode} inline "{quoted}"\ndata {len(content)}\n'.encode() + content + b"\n")
+    return parts
 
 
 def _render_tag(name: str, commit: str, message: str, at: datetime) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from hyperhive.core.errors import HiveError
+from hyperhive.host.acting import act_as, render_desktop
 from hyperhive.host.desktop.desktop import Desktop
 from hyperhive.host.desktop.lines import FramingError, Lines, Times
 from hyperhive.host.desktop.statuses import Mailbox
@@ -85,6 +86,7 @@ class Connection:
 
     async def _answer(self, line: bytes) -> tuple[Mailbox | None, bytes]:
         """The answer to a request; with a mailbox if the client only listens from now on."""
+        act_as(render_desktop(self._uid))
         try:
             request = parse_request(line)
             if request.command is Command.SUBSCRIBE:

@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 
 from hyperhive.core.approvals import Approval, ApprovalStatus
-from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from hyperhive.core.audit import AuditName
+from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, StorageError, UnavailableError
 from hyperhive.core.names import OPERATOR, parse_known_agent_name
 from hyperhive.core.parking import EVERYONE, ParkKind
 from hyperhive.host.agent_records import get_agent
@@ -75,9 +76,18 @@ class Desktop:
             case Command.PENDING:
                 return render_approvals([show_approval(approval) for approval in await self._list_approvals()])
             case _:
+                await self._record(request)
                 await self._act(request)
                 log.info("desktop.acted", cmd=request.command, uid=uid, about=_name_target(request))
                 return render_done()
+
+    async def _record(self, request: Request) -> None:
+        """Before it is tried: the rows after this one tell what came of it."""
+        body = {"method": str(request.command), "path": _name_target(request), "program": ""}
+        try:
+            await self._store.write(lambda tx: tx.audit(AuditName.OPERATOR_ACTED, request.name or None, body))
+        except StorageError as error:
+            log.warning("audit.act_not_recorded", cmd=request.command, message=error.message)
 
     async def _act(self, request: Request) -> None:
         match request.command:

@@ -6,9 +6,12 @@ filter of system calls, as hexadecimal digits.
 
 bubblewrap nests two user namespaces: the outer owns all other namespaces, the inner is where the agent's processes
 live. nsenter knows no order for that: so the outer is joined first, then what it owns, then the inner. All of it
-as the agent's own uid; before the last exec every capability is given up. Stdlib only: it starts with each command.
+as the agent's own uid, whose namespaces they are. systemd-nspawn's belong to root: they are joined as root, then we
+become the agent's uid as it is called inside. Before the last exec every capability is given up. Stdlib only: it
+starts with each command.
 """
 
+import array
 import contextlib
 import ctypes
 import fcntl
@@ -21,6 +24,8 @@ from typing import Any
 
 # include/uapi/linux/nsfs.h: which user namespace owns this one.
 _NS_GET_USERNS = 0xB701
+# Whose a user namespace is.
+_NS_GET_OWNER_UID = 0xB704
 _OWNED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 # include/uapi/linux/prctl.h
@@ -68,19 +73,50 @@ def main(arguments: list[str]) -> int:
 def _join(pid: int, uid: int) -> None:
     namespaces = {name: os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in (*_OWNED, "user")}
     owner = fcntl.ioctl(namespaces["mnt"], _NS_GET_USERNS)
-    if os.geteuid() != uid:
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+    is_theirs = _find_owner(owner) == uid
+    uid_inside = uid if is_theirs else _find_uid_inside(pid, uid)
+    if is_theirs and os.geteuid() != uid:
+        _become_user(uid)
     # Nothing in the container may look into this program, which comes from outside.
     _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
     _check(_libc.setns(owner, 0))
     for name in _OWNED:
-        _check(_libc.setns(namespaces[name], 0))
+        # One in the host's network is in none of its own, and the host's cannot be joined without being its root.
+        if not _is_ours(name, namespaces[name]):
+            _check(_libc.setns(namespaces[name], 0))
     if not os.path.samestat(os.fstat(owner), os.fstat(namespaces["user"])):
         _check(_libc.setns(namespaces["user"], 0))
     for handle in (*namespaces.values(), owner):
         os.close(handle)
+    if not is_theirs:
+        _become_user(uid_inside)
+        # Changing the uid has undone it.
+        _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+
+
+def _become_user(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _find_owner(namespace: int) -> int:
+    owner = array.array("I", [0])
+    fcntl.ioctl(namespace, _NS_GET_OWNER_UID, owner)
+    return owner[0]
+
+
+def _find_uid_inside(pid: int, uid: int) -> int:
+    """What a uid of ours is called in the user namespace of a process. Raises OSError if it is not there."""
+    for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines():
+        inside, outside, count = map(int, line.split())
+        if outside <= uid < outside + count:
+            return inside + uid - outside
+    raise OSError(f"uid {uid} is not in the container")
+
+
+def _is_ours(name: str, handle: int) -> bool:
+    return os.path.samestat(Path(f"/proc/self/ns/{name}").stat(), os.fstat(handle))
 
 
 def _become(command: list[str], record: dict[str, Any], denied: bytes) -> None:

@@ -40,7 +40,8 @@ class ContainerSpec:
     container's log. `uid` owns the writable mounts on the host: the container's user is that uid and no other
     (None: the daemon is not root, everything has the daemon's own uid). `environment` is the whole environment.
     `packages` are those that `build` was called with before. Of `limits` a driver sets what it can: see
-    `Driver.unlimited`.
+    `Driver.unlimited`. With `host_network` it has no network of its own: it is in the host's, with names looked up as
+    the host does.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ContainerSpec:
     working_folder: Path = Path("/state")
     packages: tuple[str, ...] = ()
     limits: Limits = UNLIMITED
+    host_network: bool = False
 
 
 class ContainerState(StrEnum):
@@ -97,7 +99,8 @@ class Observation:
 class Driver(Protocol):
     """What starts containers. All methods may be called at any time, for one name one at a time.
 
-    Every method may raise DriverError. None waits longer than its deadline, or without one longer than 60 s.
+    Every method may raise DriverError. None waits longer than its deadline, or without one longer than 60 s; but for
+    `build`, which may have to fetch and install, and has its driver's own deadlines.
     """
 
     name: str

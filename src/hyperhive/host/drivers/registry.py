@@ -3,11 +3,18 @@
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.paths import Roots
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.host.drivers.images import Images
+from hyperhive.host.drivers.nspawn import NspawnDriver
 from hyperhive.host.drivers.protocol import Driver
 
 
-def make_driver(name: str, roots: Roots) -> Driver:
-    """The driver called `name`. Raises InvalidInputError for an unknown one."""
+def make_driver(name: str, roots: Roots, image_suite: str = "") -> Driver:
+    """The driver called `name`. Raises InvalidInputError for an unknown one.
+
+    `image_suite` is the one of images, for drivers that have any; empty: the machine's.
+    """
     if name == "bubblewrap":
         return BubblewrapDriver(roots.containers_folder)
-    raise InvalidInputError(f"there is no driver {name!r}", "there is: bubblewrap")
+    if name == "nspawn":
+        return NspawnDriver(roots.containers_folder, Images(roots.images_folder, image_suite))
+    raise InvalidInputError(f"there is no driver {name!r}", "there are: bubblewrap, nspawn")

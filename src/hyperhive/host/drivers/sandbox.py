@@ -2,7 +2,8 @@
 
 What is inside: the host's /usr read-only, a few files of /etc, the folders of Python and of this program, the mounts
 of the spec; /tmp and the home are memory of the container. All else is not there. Namespaces of every kind are its
-own, no capability is left, and no further user namespace can be made (they are how kernel bugs are reached).
+own, but for the network's where the spec says so; no capability is left, and no further user namespace can be made
+(they are how kernel bugs are reached).
 """
 
 import sys
@@ -18,9 +19,9 @@ INNER_UID = 1000
 HOME = Path("/home/agent")
 _TMP = Path("/tmp")  # noqa: S108 - inside the container
 # Memory of the container: bounded, as what is in it is nobody's limit but the machine's.
-_SCRATCH_LIMIT_BYTES = 1024 * 1024 * 1024
-_SHM_LIMIT_BYTES = 256 * 1024 * 1024
-_SCRATCH = {_TMP: "1777", HOME: "0700"}
+SCRATCH_LIMIT_BYTES = 1024 * 1024 * 1024
+SHM_LIMIT_BYTES = 256 * 1024 * 1024
+SCRATCH = {_TMP: "1777", HOME: "0700"}
 
 # What programs need of /etc. Never all of it: it holds what the host's people trust to be theirs.
 _ETC = (
@@ -59,10 +60,14 @@ ACCOUNT_FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this machine has that every sandbox shows: folders to bind, and links to make (text, where)."""
+    """What this machine has that every sandbox shows: folders to bind, and links to make (text, where).
+
+    `resolver` is for those that are in the host's network: what says where names are looked up.
+    """
 
     mounts: tuple[Mount, ...]
     links: tuple[tuple[str, Path], ...] = ()
+    resolver: tuple[Mount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,8 @@ def observe_machine() -> Machine:
     python = Path(sys.base_prefix)
     places = (python, python.resolve(), Path(sys.prefix), Path(sys.executable).resolve())
     mounts += plan_program_mounts([*places, Path(hyperhive.__file__).parent])
-    return Machine(tuple(mounts), tuple(links))
+    resolver = tuple(Mount(path, path) for path in (Path("/etc/resolv.conf"),) if path.exists())
+    return Machine(tuple(mounts), tuple(links), resolver)
 
 
 def plan_program_mounts(places: Iterable[Path]) -> list[Mount]:
@@ -113,7 +119,7 @@ def check_mounts(mounts: Sequence[Mount]) -> None:
     targets = [mount.target for mount in mounts]
     for mount in mounts:
         target = mount.target
-        if not target.is_absolute() or ".." in target.parts or len(target.parts) < 2 or target in _SCRATCH:
+        if not target.is_absolute() or ".." in target.parts or len(target.parts) < 2 or target in SCRATCH:
             raise DriverError(f"nothing can be mounted at {target}", "choose an absolute path of its own")
         if target.parts[1] in _RESERVED:
             raise DriverError(f"nothing can be mounted at {target}", f"/{target.parts[1]} is the system's")
@@ -131,7 +137,7 @@ def plan_sandbox(
     `accounts` is the folder of ACCOUNT_FILES. bubblewrap reports to `status_fd`; `alive_fd` stays open in its
     processes as long as the container lives. The command has neither.
     """
-    mounts = [*machine.mounts, *spec.mounts]
+    mounts = [*machine.mounts, *spec.mounts, *(machine.resolver if spec.host_network else ())]
     mounts += [Mount(accounts / name, Path("/etc") / name) for name in ACCOUNT_FILES]
     scratch = [mount for mount in mounts if _in_scratch(mount.target)]
     view = ["--proc", "/proc", *_render_devices(), *_render_scratch()]
@@ -149,7 +155,7 @@ def plan_sandbox(
 
 
 def _render_preparation(mounts: Sequence[Mount], links: Sequence[tuple[str, Path]]) -> list[str]:
-    folders = [*_list_parents(_SCRATCH), *_SCRATCH]
+    folders = [*_list_parents(SCRATCH), *SCRATCH]
     scratch = [part for folder in folders for part in _render_folder(folder)]
     # The host's own proc: the kernel lets the inner bubblewrap mount another only where it sees a whole one.
     # It is hidden below that one, and cannot be uncovered without a capability.
@@ -159,7 +165,7 @@ def _render_preparation(mounts: Sequence[Mount], links: Sequence[tuple[str, Path
 
 def _render_isolation(spec: ContainerSpec, status_fd: int, alive_fd: int) -> list[str]:
     return [
-        *("--unshare-all", "--unshare-user", "--disable-userns"),
+        *("--unshare-all", *(("--share-net",) if spec.host_network else ()), "--unshare-user", "--disable-userns"),
         *("--die-with-parent", "--new-session"),
         *("--uid", str(INNER_UID), "--gid", str(INNER_UID)),
         *("--hostname", spec.name),
@@ -168,15 +174,15 @@ def _render_isolation(spec: ContainerSpec, status_fd: int, alive_fd: int) -> lis
 
 
 def _render_devices() -> list[str]:
-    shared_memory = ("--perms", "1777", "--size", str(_SHM_LIMIT_BYTES), "--tmpfs", "/dev/shm")  # noqa: S108
+    shared_memory = ("--perms", "1777", "--size", str(SHM_LIMIT_BYTES), "--tmpfs", "/dev/shm")  # noqa: S108
     return ["--dev", "/dev", *shared_memory, "--remount-ro", "/dev"]
 
 
 def _render_scratch() -> list[str]:
     arguments: list[str] = []
-    for folder, mode in _SCRATCH.items():
+    for folder, mode in SCRATCH.items():
         parents = [part for parent in _list_parents([folder]) for part in _render_folder(parent)]
-        size = str(_SCRATCH_LIMIT_BYTES)
+        size = str(SCRATCH_LIMIT_BYTES)
         arguments += [*parents, "--perms", mode, "--size", size, "--tmpfs", str(folder)]
     return arguments
 
@@ -205,8 +211,8 @@ def _render_folder(folder: Path) -> list[str]:
 def _list_parents(targets: Iterable[Path]) -> list[Path]:
     """All folders above `targets`, each once, the higher first, without what is there anyway."""
     found = {parent for target in targets for parent in target.parents}
-    return sorted(found - {Path("/"), *_SCRATCH}, key=lambda path: (len(path.parts), path))
+    return sorted(found - {Path("/"), *SCRATCH}, key=lambda path: (len(path.parts), path))
 
 
 def _in_scratch(path: Path) -> bool:
-    return any(path != folder and path.is_relative_to(folder) for folder in _SCRATCH)
+    return any(path != folder and path.is_relative_to(folder) for folder in SCRATCH)

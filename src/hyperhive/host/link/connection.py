@@ -11,6 +11,7 @@ import structlog
 
 from hyperhive.core.errors import HiveError, UnavailableError
 from hyperhive.core.rates import Bucket, Rate
+from hyperhive.host.acting import act_as, render_agent
 from hyperhive.host.waiting import Waiter
 from hyperhive.wire.jsonrpc import (
     INVALID_REQUEST,
@@ -223,6 +224,7 @@ class LinkConnection(asyncio.Protocol):
             future.set_result(response.result)
 
     async def _answer(self, request: Request, answering: Awaitable[Any]) -> None:
+        act_as(render_agent(self.agent))
         try:
             outcome = await answering
         except Exception as error:  # noqa: BLE001  # it is the caller's, or logged

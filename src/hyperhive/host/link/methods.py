@@ -13,10 +13,12 @@ from hyperhive.core.reminders import Reminder
 from hyperhive.host.agent_questions import AgentQuestions
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
+from hyperhive.host.audit import Audit
 from hyperhive.host.broker import Acking, Broker
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.link import params as p
 from hyperhive.host.link.connection import Caller, LinkConnection
+from hyperhive.host.link_quotas import LinkQuotas
 from hyperhive.host.notes import Notes
 from hyperhive.host.park_pushes import render_park
 from hyperhive.host.parking import Parking
@@ -94,6 +96,8 @@ class LinkMethods:
         schedule: Schedule,
         agent_questions: AgentQuestions,
         terminals: Terminals,
+        quotas: LinkQuotas,
+        audit: Audit,
     ) -> None:
         self._broker = broker
         self._questions = questions
@@ -109,6 +113,8 @@ class LinkMethods:
         self._schedule = schedule
         self._agent_questions = agent_questions
         self._terminals = terminals
+        self._quotas = quotas
+        self._audit = audit
         self._quick: dict[str, Quick] = {
             wire.RECV: self._recv,
             wire.ACK: self._ack,
@@ -152,12 +158,14 @@ class LinkMethods:
             raise RefusedError("say hello first", "the first request of a connection is hello")
         quick = self._quick.get(request.method)
         if quick is not None:
+            self._quotas.check(caller.agent, request.method)
             return quick(connection, caller, request)
         method = self._methods.get(request.method)
         if method is None:
             raise ProtocolError(METHOD_NOT_FOUND, f"there is no method {request.method[:80]!r}")
         if request.method in _MANAGER_ONLY and connection.agent != MANAGER:
             raise RefusedError(f"only the manager may {request.method}", "ask the manager with send")
+        self._quotas.check(caller.agent, request.method)
         return method(caller, request.params)
 
     async def _hello(self, connection: LinkConnection, params: dict[str, Any]) -> wire.HelloResult:
@@ -252,10 +260,13 @@ class LinkMethods:
 
     async def _append_events(self, caller: Caller, params: dict[str, Any]) -> wire.EventsAppendResult:
         events = _check(p.EventsAppendParams, params).events
-        fresh, stored_seq = await self._transcripts.append(caller.agent, events)
+        self._quotas.check_events(caller.agent, len(events))
+        fresh, stored_seq, stored_bytes = await self._transcripts.append(caller.agent, events)
+        self._quotas.note_stored(caller.agent, stored_bytes)
         self._agents.note_events(caller.agent, fresh)
         self._stats.note_events(caller.agent, fresh)
         self._troubles.note_events(caller.agent, fresh)
+        self._audit.note_events(caller.agent, fresh)
         return {"stored_seq": stored_seq}
 
     async def _turn_state(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class AgentRecord:
     updating: bool = False
     # the approval that `config_error` is about
     failed_approval: int | None = None
+    # why it was stopped for what its folders hold
+    over_quota: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def to_agent(row: sqlite3.Row) -> AgentRecord:
         hibernated=bool(row["hibernated"]),
         updating=bool(row["updating"]),
         failed_approval=row["failed_approval"],
+        over_quota=row["over_quota"],
     )
 
 

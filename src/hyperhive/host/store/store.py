@@ -3,14 +3,19 @@
 import functools
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from hyperhive.core.audit import HIVE, NO_HASH, hash_content, render_body, render_content
+from hyperhive.core.audit_bodies import plan_audit_body
 from hyperhive.core.errors import StorageError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.messages import Message
+from hyperhive.host.acting import find_actor
+from hyperhive.host.store.audit_gate import AuditGate
+from hyperhive.host.store.genesis import begin_audit
 from hyperhive.host.store.queries import QUERIES
 from hyperhive.system.clock import now, to_millis
 from hyperhive.system.sqlite import Lane, Reader, Writer, connect, extend_wal, migrate
@@ -43,10 +48,12 @@ class View:
 
 
 class Transaction(View):
-    """A view that may write. `at` is the one instant of everything in it."""
+    """A view that may write. `at` is the one instant of everything in it, `actor` whose doing it is."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, actor: str = HIVE, gate: AuditGate | None = None) -> None:
         super().__init__(connection)
+        self.actor = actor
+        self._gate = gate
         self.at = now()
         self.at_ms = to_millis(self.at)
         self.events: list[Event] = []
@@ -65,6 +72,22 @@ class Transaction(View):
         """Records a fact with the change it tells of; it is published once both are durable."""
         row = self.get("insert_event", at=self.at_ms, name=name, agent=agent, body=json.dumps(body))
         self.events.append(Event(int(row["id"]), self.at, name, agent, body))
+        audited = plan_audit_body(name, body)
+        if audited is not None:
+            self.audit(name, agent, audited)
+
+    def audit(self, name: str, agent: str | None, body: Mapping[str, Any], actor: str | None = None) -> None:
+        """Appends a row to the audit, for what is no event or is not published. Nothing ever takes it away.
+
+        Of an agent that makes it many they are only counted (see `AuditGate`).
+        """
+        if self._gate is not None and not self._gate.admits(actor or self.actor):
+            return
+        head = self.find("get_audit_head")
+        seq, previous = (1, NO_HASH) if head is None else (int(head["seq"]) + 1, head["hash"])
+        actor, text = actor or self.actor, render_body(body)
+        digest = hash_content(previous, render_content(seq, self.at_ms, actor, name, agent, text))
+        self.list("insert_audit", seq=seq, at=self.at_ms, actor=actor, name=name, agent=agent, body=text, hash=digest)
 
     def tell(self, name: EventName, agent: str | None, body: dict[str, Any], message: Message | None = None) -> None:
         """Has a fact published once the change is durable; its own table is all the record there is of it."""
@@ -96,10 +119,12 @@ class Store:
         _check_integrity(connection, path)
         migrate(connection, _MIGRATIONS / schema)
         if schema == "hive":
+            begin_audit(connection)
             extend_wal(connection, path)
         self._writer = Writer(connection, broken)
         self._reader = Reader(path)
         self._publish = publish
+        self.audit_gate = AuditGate()
         self._watchers: list[Callable[[Sequence[Event]], None]] = []
 
     async def write(self, change: Callable[[Transaction], T]) -> T:
@@ -112,7 +137,8 @@ class Store:
             if outcome[1]:
                 self._publish(outcome[1])
 
-        value, _ = await self._writer.run(lambda connection: self._run(connection, change), publish)
+        actor = find_actor()
+        value, _ = await self._writer.run(lambda connection: self._run(connection, change, actor), publish)
         return value
 
     def open_lane(
@@ -142,8 +168,10 @@ class Store:
         """
         self._watchers.append(watcher)
 
-    def _run(self, connection: sqlite3.Connection, change: Callable[[Transaction], T]) -> tuple[T, list[Event]]:
-        transaction = Transaction(connection)
+    def _run(
+        self, connection: sqlite3.Connection, change: Callable[[Transaction], T], actor: str = HIVE
+    ) -> tuple[T, list[Event]]:
+        transaction = Transaction(connection, actor, self.audit_gate)
         value = change(transaction)
         if transaction.events:
             for watcher in self._watchers:

@@ -72,7 +72,7 @@ class _StandIn:
         except ValueError as error:
             self._record.add(http.url.path, http.headers)
             return _error_response(ErrorReply(400, "invalid_request_error", str(error)), make_id("req"))
-        self._record.add(http.url.path, http.headers, request.model, request.user_text)
+        self._record.add(http.url.path, http.headers, request.model, request.user_text, request.earlier_texts)
         if not self._is_let_in(http.headers):
             return _error_response(_NO_BEARER, make_id("req"))
         request = replace(request, attempt=self._attempts.count(request.step_key))

@@ -1,11 +1,14 @@
 """What the stand-in remembers: a bounded record of what it received, and how often each step was asked for."""
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 REQUESTS_LIMIT = 1000
 TEXT_LIMIT_CHARS = 4000
+# Of the conversation before the newest turn, what the user said last.
+EARLIER_LIMIT = 50
+EARLIER_LIMIT_CHARS = 300
 _ATTEMPTS_LIMIT = 10_000
 
 
@@ -16,7 +19,14 @@ class RequestRecord:
         self._entries: deque[dict[str, Any]] = deque(maxlen=REQUESTS_LIMIT)
         self._next = 0
 
-    def add(self, path: str, headers: Mapping[str, str], model: str = "", user_text: str = "") -> None:
+    def add(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        model: str = "",
+        user_text: str = "",
+        earlier_texts: Sequence[str] = (),
+    ) -> None:
         self._entries.append(
             {
                 "index": self._next,
@@ -25,6 +35,7 @@ class RequestRecord:
                 "x_api_key": headers.get("x-api-key"),
                 "authorization": headers.get("authorization"),
                 "user_text": user_text[:TEXT_LIMIT_CHARS],
+                "earlier_texts": [text[:EARLIER_LIMIT_CHARS] for text in earlier_texts[-EARLIER_LIMIT:]],
             }
         )
         self._next += 1

@@ -20,6 +20,9 @@ class Hive(Model):
     started_at: datetime
     park: Park | None = Field(description="Why the whole hive runs no turns; None if it does.")
     port_problems: list[str] = Field(description="Which agents have no page at their own port, and what to do.")
+    unlimited: dict[str, str] = Field(
+        description="Which limits of a config (memory, cpu, tasks) the driver cannot set on this machine, and why."
+    )
 
 
 class HiveEvent(Model):

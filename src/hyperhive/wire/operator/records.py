@@ -97,7 +97,32 @@ class EgressRequest(Model):
     host: str = Field(description="Empty for what was no request; '*' for several hosts that were refused.")
     port: int
     verdict: Literal["allowed", "refused", "failed"]
-    rule: str = Field(description="What decided: 'network.allow: *.example.org', 'port', 'address', …")
+    rule: str = Field(description="What decided: 'network.allow: *.example.org', 'granted: …', 'address', …")
+    method: str = Field(default="", description="Of a plain http request; empty: a tunnel, such as for https.")
+    path: str = Field(default="", description="Of a plain http request, decoded, without what follows a '?'.")
     bytes_up: int
     bytes_down: int
     elapsed_ms: int
+
+
+class EgressGrant(Model):
+    """What the operator lets an agent reach for a while, beside its config."""
+
+    id: int
+    agent: str
+    host: str
+    port: int
+    granted_at: datetime
+    until: datetime
+
+
+class EgressGrantRequest(Model):
+    agent: str = Field(max_length=200)
+    host: str = Field(min_length=1, max_length=260, description="A name or an address.")
+    port: int = Field(default=443, ge=1, le=65535)
+    minutes: int = Field(default=30, ge=1, le=1440)
+
+
+class EgressProposalRequest(Model):
+    agent: str = Field(max_length=200)
+    entry: str = Field(min_length=1, max_length=1000, description="As it is to stand in network.allow.")

@@ -3,9 +3,12 @@ insert into agents (name, uid, desired, spawned_at)
 values (:name, :uid, 'running', :at)
 returning *;
 
--- name: next_uid
--- One uid an agent, never one that a destroyed agent's folders still have.
-select coalesce(max(uid) + 1, :first) as uid from agents;
+-- name: get_highest_uid
+-- Also of destroyed agents, whose folders still have theirs.
+select max(uid) as uid from agents;
+
+-- name: set_uid
+update agents set uid = :uid where name = :name returning *;
 
 -- name: get_agent
 select * from agents where name = :name;

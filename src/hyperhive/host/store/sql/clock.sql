@@ -4,3 +4,6 @@ update messages set expires_at = expires_at + :by_ms where state in ('queued', '
 
 -- name: move_question_deadlines
 update questions set expires_at = expires_at + :by_ms where status = 'open';
+
+-- name: move_egress_grants
+update egress_grants set granted_at = granted_at + :by_ms, until = until + :by_ms;

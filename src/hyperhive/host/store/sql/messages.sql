@@ -76,6 +76,10 @@ returning id;
 select count(*) as waiting from messages
 where recipient = :recipient and state in ('queued', 'leased') and state = 'queued';
 
+-- name: count_queued_between
+select count(*) as waiting from messages
+where recipient = :recipient and state in ('queued', 'leased') and state = 'queued' and sender = :sender;
+
 -- name: count_queued_by_recipient
 select recipient, count(*) as waiting from messages
 where state in ('queued', 'leased') and state = 'queued'

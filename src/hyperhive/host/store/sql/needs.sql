@@ -43,5 +43,5 @@ returning message_id;
 -- When each agent last crashed or could not be started, among the newest :reach events.
 select agent, max(at) as at from events
 where id > (select coalesce(max(id), 0) from events) - :reach
-    and agent is not null and name in ('agent.crashed', 'agent.failed')
+    and agent is not null and name in ('agent.crashed', 'agent.failed', 'agent.over_quota')
 group by agent;

@@ -12,10 +12,25 @@ select * from transcripts where agent = :agent and seq < :before order by seq de
 select * from transcripts where agent = :agent and seq > :after order by seq limit :limit;
 
 -- name: trim_transcript
-delete from transcripts where agent = :agent and seq <= :through;
+delete from transcripts where agent = :agent and seq <= :through returning length(cast(body as blob)) as bytes;
 
 -- name: delete_transcript
 delete from transcripts where agent = :agent;
+
+-- name: add_transcript_size
+-- What was there before this was counted can only make it less than nothing.
+insert into transcript_sizes (agent, bytes) values (:agent, max(0, :bytes))
+on conflict (agent) do update set bytes = max(0, bytes + :bytes)
+returning bytes;
+
+-- name: find_transcript_size
+select bytes from transcript_sizes where agent = :agent;
+
+-- name: delete_transcript_size
+delete from transcript_sizes where agent = :agent;
+
+-- name: list_oldest_transcript
+select seq, length(cast(body as blob)) as bytes from transcripts where agent = :agent order by seq limit :limit;
 
 -- name: turn_summaries
 select agent, count(*) as turns, max(seq) as last_seq from transcripts where kind = 'turn.ended' group by agent;

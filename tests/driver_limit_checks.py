@@ -1,0 +1,162 @@
+"""What every driver has to do about limits: it keeps them, or says of each that it cannot and why.
+
+Part of `driver_checks`: a check that meets a driver without a limit asserts the reason, and that containers run.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from driver_rig import DEADLINE_S, Rig, wait_until
+from hyperhive.core.limits import Limits
+from hyperhive.host.drivers.protocol import ContainerState, ExitCause
+
+_GOES_ON = "trap 'exit 0' TERM; sleep 1000 & wait"
+# tail keeps what may be the last lines: here all of one that never ends.
+_HOG = "exec tail </dev/zero"
+_HOG_LIMIT_BYTES = 64 * 1024 * 1024
+_TASKS = 60
+_CPUS, _CPU_SPAN_S = 0.4, 3
+_CPU_TOLERANCE = 0.3
+
+_marks = iter(range(1, 1_000_000))
+
+
+async def the_limits_that_cannot_be_set_are_told_with_a_reason(rig: Rig) -> None:
+    assert set(rig.driver.unlimited) <= {"memory", "cpu", "tasks"}
+    for reason in rig.driver.unlimited.values():
+        assert len(reason) > 10 and "\n" not in reason
+    # Whatever can be set, a container that is to have all of them starts.
+    await _run(rig, "exit 0", Limits(256 * 1024 * 1024, 1.0, 100))
+    assert (await rig.wait_state(ContainerState.EXITED)).exit_code == 0
+
+
+async def a_memory_hog_is_ended_and_told_and_another_container_goes_on(rig: Rig) -> None:
+    if await _cannot(rig, "memory", Limits(memory_bytes=_HOG_LIMIT_BYTES)):
+        return
+    await _run(rig, _GOES_ON, Limits(memory_bytes=_HOG_LIMIT_BYTES), name="bob")
+    bob = await rig.driver.observe("bob")
+    await _run(rig, _HOG, Limits(memory_bytes=_HOG_LIMIT_BYTES))
+    seen = await rig.wait_state(ContainerState.EXITED)
+    assert (seen.cause, seen.exit_code) == (ExitCause.OUT_OF_MEMORY, 137), seen
+    assert seen.reason == "the kernel killed it: out of memory"
+    assert await rig.driver.observe("bob") == bob
+    assert await rig.ask("echo", "well", name="bob") == "well\n"
+
+
+async def temporary_files_count_as_memory(rig: Rig) -> None:
+    if await _cannot(rig, "memory", Limits(memory_bytes=_HOG_LIMIT_BYTES)):
+        return
+    write = "head -c 200000000 /dev/zero >/tmp/large; echo $? >/state/status; "
+    await _run(rig, write + _GOES_ON, Limits(memory_bytes=_HOG_LIMIT_BYTES))
+
+    async def refused_or_ended() -> bool:
+        # Whom the kernel takes is its choice: the writer, or what is larger.
+        file = rig.state() / "status"
+        over = (await rig.driver.observe("alice")).state is ContainerState.EXITED
+        return over or (file.exists() and file.read_text() not in {"", "0\n"})
+
+    await wait_until(refused_or_ended, "what is too large for its memory is not written")
+
+
+async def a_fork_bomb_ends_at_its_limit_and_another_container_starts_processes(rig: Rig) -> None:
+    limits = Limits(tasks=_TASKS)
+    if await _cannot(rig, "tasks", limits):
+        return
+    mark = f"{os.getpid()}{next(_marks):04}.75"
+    # The inner shell goes on until it cannot start another.
+    await _run(rig, f"(while :; do sleep {mark} & done) 2>/dev/null; echo >/state/full; exec sleep 1000", limits)
+    await _run(rig, _GOES_ON, limits, name="bob")
+    for _ in range(5):
+        assert await rig.ask("sh", "-c", "true | echo well", name="bob") == "well\n"
+    await rig.wait_file("full")
+    assert _TASKS // 2 < _count_processes(mark) <= _TASKS
+    assert await rig.ask("sh", "-c", "true | echo well", name="bob") == "well\n"
+    await rig.driver.stop("alice", 1)
+    assert _count_processes(mark) == 0
+
+
+async def a_bomb_that_goes_on_starting_processes_can_be_stopped(rig: Rig) -> None:
+    limits = Limits(cpus=0.5, tasks=_TASKS)
+    if await _cannot(rig, "tasks", limits):
+        return
+    await _run(rig, "bomb() { bomb | bomb & }; bomb; echo >/state/lit; while :; do bomb; done 2>/dev/null", limits)
+    await rig.wait_file("lit")
+    await rig.driver.stop("alice", 0.1)
+    assert (await rig.driver.observe("alice")).state is ContainerState.STOPPED
+    await rig.driver.start(replace(rig.spec("true"), limits=limits))
+    assert (await rig.wait_state(ContainerState.EXITED)).exit_code == 0
+
+
+async def a_share_of_a_processor_is_kept(rig: Rig) -> None:
+    limits = Limits(cpus=_CPUS)
+    if await _cannot(rig, "cpu", limits):
+        return
+    # Two that spin could use two processors. The second line of times is what they used.
+    spin = f"timeout {_CPU_SPAN_S} sh -c 'while :; do :; done'"
+    await _run(rig, f"{spin} & {spin}; wait; times", limits)
+    await rig.wait_state(ContainerState.EXITED)
+    used_s = sum(_parse_minutes(text) for text in (await rig.log()).splitlines()[-1].split())
+    most_s = _CPUS * _CPU_SPAN_S
+    # A machine under load may give less, but not that much less.
+    assert most_s * 0.2 < used_s < most_s * (1 + _CPU_TOLERANCE), used_s
+
+
+async def another_start_takes_the_changed_limits(rig: Rig) -> None:
+    if await _cannot(rig, "memory", Limits(memory_bytes=_HOG_LIMIT_BYTES)):
+        return
+    await _run(rig, _GOES_ON, Limits(memory_bytes=8 * _HOG_LIMIT_BYTES))
+    await rig.driver.stop("alice", DEADLINE_S)
+    await _run(rig, _HOG, Limits(memory_bytes=_HOG_LIMIT_BYTES))
+    assert (await rig.wait_state(ContainerState.EXITED)).cause is ExitCause.OUT_OF_MEMORY
+    # And nothing of that end is told of the next.
+    await _run(rig, "kill -9 $$", Limits(memory_bytes=_HOG_LIMIT_BYTES))
+    assert (await rig.wait_state(ContainerState.EXITED)).cause is ExitCause.SIGNAL
+
+
+async def _run(rig: Rig, script: str, limits: Limits, name: str = "alice") -> None:
+    spec = replace(rig.spec("sh", "-c", script, name=name), limits=limits)
+    await rig.driver.create(spec)
+    await rig.driver.start(spec)
+
+
+async def _cannot(rig: Rig, key: str, limits: Limits) -> bool:
+    """Whether the driver cannot set the limit here: then it says why, and a container starts without it."""
+    if key not in rig.driver.unlimited:
+        return False
+    assert rig.driver.unlimited[key]
+    await _run(rig, _GOES_ON, limits)
+    assert (await rig.driver.observe("alice")).state is ContainerState.RUNNING
+    return True
+
+
+def _count_processes(mark: str) -> int:
+    """The processes on this machine that have `mark` as an argument of their own."""
+    count = 0
+    for folder in Path("/proc").iterdir():
+        try:
+            count += folder.name.isdigit() and mark in (folder / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, UnicodeDecodeError):
+            continue
+    return count
+
+
+def _parse_minutes(text: str) -> float:
+    """Seconds of what the shell writes as 1m2.5s."""
+    minutes, _, seconds = text.rstrip("s").partition("m")
+    return 60 * int(minutes) + float(seconds)
+
+
+LIMIT_CHECKS: dict[str, Callable[[Rig], Awaitable[None]]] = {
+    check.__name__: check
+    for check in (
+        the_limits_that_cannot_be_set_are_told_with_a_reason,
+        a_memory_hog_is_ended_and_told_and_another_container_goes_on,
+        temporary_files_count_as_memory,
+        a_fork_bomb_ends_at_its_limit_and_another_container_starts_processes,
+        a_bomb_that_goes_on_starting_processes_can_be_stopped,
+        a_share_of_a_processor_is_kept,
+        another_start_takes_the_changed_limits,
+    )
+}

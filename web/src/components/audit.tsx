@@ -1,0 +1,136 @@
+import { useSignal } from "@preact/signals";
+import { useEffect, useMemo } from "preact/hooks";
+import type { AuditEntry } from "../api_types.ts";
+import { type AuditFilter, findPlace, NO_FILTER, openAudit, renderBody } from "../audit.ts";
+import { useApp } from "../context.ts";
+import { Act } from "./act.tsx";
+import { Link, Name } from "./link.tsx";
+import { Empty } from "./section.tsx";
+import { Inline } from "./text.tsx";
+import { Clock } from "./when.tsx";
+
+const ACTORS = ["operator", "agent", "hive", "stranger"];
+
+/** Who did what, the newest first: narrowed by words, by whom, about whom and by what it was. */
+export function Audit() {
+  const { api } = useApp().store;
+  const filter = useSignal(NO_FILTER);
+  const asked = filter.value;
+  const list = useMemo(() => openAudit(api, asked), [api, asked]);
+  useEffect(() => void list.newest(), [list]);
+  const rows = list.rows.value;
+  return (
+    <>
+      <Filter filter={asked} onChange={(change) => (filter.value = { ...asked, ...change })} />
+      <div class="acts audit-acts">
+        <Act label="look for the newest" testId="audit-newest" run={() => list.newest().then(() => "")}>
+          ↑ the newest
+        </Act>
+      </div>
+      {list.error.value && (
+        <p class="rule rule-broken" role="alert" data-testid="audit-error">
+          the audit cannot be shown: <Inline text={list.error.value} />
+        </p>
+      )}
+      {rows === null && !list.error.value && <Empty>loading the audit…</Empty>}
+      {rows?.length === 0 && <Empty>nothing of that is in the audit</Empty>}
+      <ol class="audit-rows" data-testid="audit-rows">
+        {rows?.map((row) => (
+          <Row key={row.seq} row={row} />
+        ))}
+      </ol>
+      {list.hasOlder.value && (
+        <Act label="load older rows" testId="audit-older" run={() => list.older().then(() => "")}>
+          older
+        </Act>
+      )}
+      <p class="audit-note">
+        what stands here is what the database says. whether any of it was changed,{" "}
+        <code>hive audit verify</code> tells
+      </p>
+    </>
+  );
+}
+
+function Row({ row }: { row: AuditEntry }) {
+  const place = findPlace(row);
+  return (
+    <li class="audit-row" data-testid={`audit-${row.seq}`}>
+      <span class="audit-head">
+        <span class="audit-seq">{row.seq}</span>
+        <Clock at={row.at} />
+        <span class="audit-name">
+          {place ? (
+            <Link to={place} class="link">
+              <Inline text={row.name} />
+            </Link>
+          ) : (
+            <Inline text={row.name} />
+          )}
+        </span>
+        {row.agent !== null && <Name name={row.agent} />}
+        <span class="audit-actor">
+          by <Inline text={row.actor} />
+        </span>
+      </span>
+      <span class="audit-body">
+        <Inline text={renderBody(row.body)} />
+      </span>
+    </li>
+  );
+}
+
+interface FilterProps {
+  filter: AuditFilter;
+  onChange: (change: Partial<AuditFilter>) => void;
+}
+
+function Filter({ filter, onChange }: FilterProps) {
+  return (
+    <search class="filter-bar" aria-label="filter of the audit">
+      <input
+        type="search"
+        placeholder="search the audit"
+        aria-label="search the audit"
+        data-testid="audit-grep"
+        maxLength={200}
+        value={filter.grep}
+        onChange={(event) => onChange({ grep: event.currentTarget.value })}
+      />
+      <select
+        aria-label="only by"
+        aria-current={filter.actor !== "" ? true : undefined}
+        data-testid="audit-actor"
+        value={filter.actor}
+        onChange={(event) => onChange({ actor: event.currentTarget.value })}
+      >
+        <option value="">by anybody</option>
+        {ACTORS.map((actor) => (
+          <option key={actor} value={actor}>
+            by {actor === "operator" ? "the operator" : actor === "agent" ? "agents" : actor}
+          </option>
+        ))}
+      </select>
+      <input
+        type="text"
+        class="audit-word"
+        placeholder="about whom"
+        aria-label="only about this agent"
+        data-testid="audit-agent"
+        maxLength={200}
+        value={filter.agent}
+        onChange={(event) => onChange({ agent: event.currentTarget.value.trim() })}
+      />
+      <input
+        type="text"
+        class="audit-word"
+        placeholder="what, such as approval.*"
+        aria-label="only rows of this name"
+        data-testid="audit-name"
+        maxLength={200}
+        value={filter.name}
+        onChange={(event) => onChange({ name: event.currentTarget.value.trim() })}
+      />
+    </search>
+  );
+}
