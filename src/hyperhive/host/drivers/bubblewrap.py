@@ -13,242 +13,65 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hyperhive.host.drivers import enter
-from hyperhive.host.drivers.bubblewrap_argv import keep, render_argv, render_own_filter
-from hyperhive.host.drivers.bubblewrap_records import Record, Records
-from hyperhive.host.drivers.container_groups import ContainerGroups
-from hyperhive.host.drivers.exit_status import explain_end, find_signal
-from hyperhive.host.drivers.kill_watch import KillWatch
+from hyperhive.host.drivers.bubblewrap_argv import keep, render_argv
+from hyperhive.host.drivers.detached import ENVIRONMENT, DetachedDriver, find_programs, run_program
 from hyperhive.host.drivers.packages import observe_packages
-from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, DriverError, ExitCause, Observation
-from hyperhive.host.drivers.sandbox import ACCOUNT_FILES, check_mounts, observe_machine, plan_sandbox
+from hyperhive.host.drivers.protocol import ContainerSpec, DriverError
+from hyperhive.host.drivers.records import Record
+from hyperhive.host.drivers.sandbox import ACCOUNT_FILES, observe_machine, plan_sandbox
 from hyperhive.host.drivers.userns import explain_refusal
 from hyperhive.system.cgroups import Group
-from hyperhive.system.clock import now
 from hyperhive.system.files import write_atomically
-from hyperhive.system.pids import (
-    ProcessId,
-    find_parent,
-    find_process,
-    find_program_name,
-    is_alive,
-    list_children,
-    load_boot_id,
-    send_signal,
-    wait_gone,
-)
-from hyperhive.system.process import Completed, ProcessError, run, start_detached
+from hyperhive.system.pids import ProcessId, find_parent, find_process, find_program_name, list_children
+from hyperhive.system.process import ProcessError, run, start_detached
 
 # Making namespaces takes some milliseconds; a machine under load more.
 START_TIMEOUT_S = 20.0
-KILL_TIMEOUT_S = 10.0
-DESTROY_TIMEOUT_S = 5.0
-# What watches a container reports its end within a millisecond; a machine under load lets it wait.
-REPORT_TIMEOUT_S = 1.0
 # The first with --disable-userns.
 _OLDEST_VERSION = (0, 8)
 _POLL_S = 0.002
-# bubblewrap and what it starts get nothing of the daemon's environment: it may hold a key.
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _PROGRAMS = {"bwrap": "bubblewrap", "setsid": "util-linux", "setpriv": "util-linux"}
 # What watches a container from outside, by the names that the kernel gives.
 _WATCHERS = frozenset({"bwrap", "setsid"})
-_KILLED = 128 + signal.SIGKILL
-_EXPLAINED = {
-    ExitCause.OUT_OF_MEMORY: "the kernel killed it: out of memory",
-    ExitCause.MACHINE: "the machine was started anew",
-}
 # Whom the trial at the start runs as, where any user but root will do.
 _TRIAL_UID = 65534
 
 
-class BubblewrapDriver:
-    """Keeps the contract of `protocol.Driver`. `folder` is the driver's own; no agent can reach it.
-
-    As root every spec needs a uid. A container's commands see PWD beside the environment of the spec.
-    What `exec` runs gets that environment, too; of what it leaves in the background at its deadline, only its
-    own process group is ended before the container is.
-    """
+class BubblewrapDriver(DetachedDriver):
+    """Keeps the contract of `protocol.Driver`. As root every spec needs a uid."""
 
     name = "bubblewrap"
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._records = Records(folder)
-        self._as_root = os.geteuid() == 0
-        self._boot_id = load_boot_id()
-        self._kills = KillWatch()
-        self._groups = ContainerGroups(folder, as_root=self._as_root)
-
-    @property
-    def unlimited(self) -> Mapping[str, str]:
-        return self._groups.unlimited
-
     async def prepare(self) -> None:
-        for program, package in _PROGRAMS.items():
-            if shutil.which(program, path=_ENVIRONMENT["PATH"]) is None:
-                raise DriverError(f"{program} is not installed", f"apt-get install {package}")
-        version = await _run(["bwrap", "--version"], 10)
+        find_programs(_PROGRAMS)
+        version = await run_program(["bwrap", "--version"], 10)
         if _parse_version(version.stdout) < _OLDEST_VERSION:
             text = version.stdout.decode("utf-8", "replace").strip()
             raise DriverError(f"{text} is too old", "install bubblewrap 0.8 or later")
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise DriverError(f"the driver's folder cannot be made: {error}", "") from error
-        await self._groups.open()
-        # Of containers that are not there any more: a daemon may have ended while it destroyed one. What cannot be
-        # ended is no reason to do without all others.
-        with contextlib.suppress(DriverError):
-            await self._groups.remove_others(self._records.list_names())
+        await self._open()
         await self._try_sandbox()
 
     async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
         # Containers see the host's own /usr: there is nothing to make.
-        return await observe_packages(packages, _ENVIRONMENT)
-
-    async def create(self, spec: ContainerSpec) -> None:
-        folder = self._records.container(spec.name)
-        self._check_uid(spec)
-        fresh = Record(dict(spec.environment), str(spec.working_folder), spec.uid)
-        record = self._records.load(spec.name)
-        if record is not None:
-            changed = {"environment": fresh.environment, "working_folder": fresh.working_folder, "uid": fresh.uid}
-            fresh = replace(record, **changed)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_accounts(folder / "etc")
-            self._records.save(spec.name, fresh)
-        except OSError as error:
-            raise DriverError(f"the container's folder cannot be written: {error}", "is the disk full?") from error
-
-    async def observe(self, name: str) -> Observation:
-        seen = self._look(name)
-        if seen.cause is ExitCause.UNKNOWN and await self._wait_reported(self._records.load(name)):
-            return self._look(name)
-        return seen
-
-    def _look(self, name: str) -> Observation:
-        try:
-            record = self._records.load(name)
-        except DriverError as error:
-            return Observation(ContainerState.UNKNOWN, reason=error.message)
-        if record is None:
-            return Observation(ContainerState.ABSENT)
-        if record.started_at is None:
-            return Observation(ContainerState.STOPPED)
-        started_at = datetime.fromisoformat(record.started_at)
-        # Whoever watches containers bounds their logs by that: nobody else may look for days.
-        with contextlib.suppress(OSError):
-            self._records.log(name).shorten()
-        # Looked at before the report is: what has ended by then has reported.
-        init = self._find_init(name, record)
-        code = self._records.read_report(name).get("exit-code")
-        if init is not None:
-            if code is None:
-                self._kills.look(name, init.pid)
-            reason = "" if code is None else f"{explain_end(code)}, other processes are left"
-            return Observation(ContainerState.RUNNING, init.pid, started_at, code, reason)
-        state = ContainerState.STOPPED if record.stop_asked else ContainerState.EXITED
-        cause = self._find_cause(name, record, code)
-        reason = _EXPLAINED.get(cause) or explain_end(code)
-        return Observation(state, started_at=started_at, exit_code=code, reason=reason, cause=cause)
-
-    async def start(self, spec: ContainerSpec) -> None:
-        record = self._records.load(spec.name)
-        if record is None:
-            raise DriverError(f"the container {spec.name} was not created", "create it first")
-        self._check_uid(spec)
-        check_mounts(spec.mounts)
-        seen = await self.observe(spec.name)
-        if seen.state is ContainerState.RUNNING and seen.exit_code is None:
-            return
-        # What an agent has kept alive of the last one must not meet the next.
-        await self._end(spec.name, record, 0)
-        launched = replace(record, init=None, started_at=now().isoformat(), boot_id=self._boot_id, stop_asked=False)
-        try:
-            self._records.save(spec.name, launched)
-            self._kills.forget(spec.name)
-            group = await self._groups.make(spec.name, spec.limits)
-            init = await self._launch(spec, group)
-            self._kills.look(spec.name, init.pid)
-            self._records.save(spec.name, replace(launched, init=init))
-        except (DriverError, ProcessError, OSError) as error:
-            await self._end(spec.name, launched, 0)
-            self._records.save(spec.name, replace(launched, started_at=None))
-            if isinstance(error, DriverError):
-                raise
-            raise DriverError(f"{spec.name} cannot be started: {error}", "see `hive doctor`") from error
-
-    async def stop(self, name: str, timeout_s: float) -> None:
-        record = self._records.load(name)
-        if record is None or record.started_at is None:
-            return
-        try:
-            self._records.save(name, replace(record, stop_asked=True))
-        finally:
-            # Also when the disk is full.
-            await self._end(name, record, timeout_s)
-
-    async def destroy(self, name: str) -> None:
-        try:
-            await self.stop(name, DESTROY_TIMEOUT_S)
-        except DriverError:
-            # Without a record that can be read, bubblewrap's report still says what to end.
-            await self._end(name, Record({}, "/", None, None, self._boot_id, now().isoformat()), DESTROY_TIMEOUT_S)
-        # Also without a container: what is left of it would meet the next of that name.
-        await self._groups.remove(name)
-        self._kills.forget(name)
-        try:
-            shutil.rmtree(self._records.container(name))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise DriverError(f"the folder of {name} cannot be removed: {error}", "") from error
-
-    async def exec(self, name: str, command: tuple[str, ...], timeout_s: float) -> Completed:
-        record = self._records.load(name)
-        init = self._find_init(name, record) if record is not None else None
-        if record is None or init is None:
-            raise DriverError(f"{name} does not run", "start it first")
-        uid = os.geteuid() if record.uid is None else record.uid
-        program = [sys.executable, "-I", "-S", enter.__file__]
-        place = [str(init.pid), str(uid), str(self._records.container(name) / "container.json")]
-        argv = [*program, *place, render_own_filter().hex(), "--", *command]
-        done = await _run(await self._groups.wrap(name, argv), timeout_s)
-        if done.status == enter.CANNOT_ENTER and done.stderr.startswith(enter.COMPLAINT.encode()):
-            raise DriverError(f"{name} cannot be entered: {done.error_text}", "it may just have ended")
-        return done
-
-    async def logs(self, name: str, offset: int, limit_bytes: int) -> tuple[bytes, int]:
-        try:
-            return self._records.log(name).read(offset, limit_bytes)
-        except OSError as error:
-            raise DriverError(f"the log of {name} cannot be read: {error}", "") from error
-
-    async def log_range(self, name: str) -> tuple[int, int]:
-        try:
-            return self._records.log(name).range()
-        except OSError as error:
-            raise DriverError(f"the log of {name} cannot be read: {error}", "") from error
+        return await observe_packages(packages, ENVIRONMENT)
 
     # -- starting ------------------------------------------------------------------------------------------
 
-    async def _launch(self, spec: ContainerSpec, group: Group) -> ProcessId:
-        """Starts the container in its group and returns its first process once the command was executed.
+    def _check_uid(self, spec: ContainerSpec) -> None:
+        if self._as_root and not spec.uid:
+            raise DriverError(f"{spec.name} has no uid of its own", "as root every container needs one but 0")
+        if not self._as_root and spec.uid not in {None, os.geteuid()}:
+            raise DriverError(f"{spec.name} cannot run as uid {spec.uid}", "only root can use another uid")
 
-        Raises DriverError, ProcessError or OSError; something may then be left of it.
-        """
+    def _fill_place(self, place: Path) -> None:
+        _write_accounts(place / "etc")
+
+    async def _launch(self, spec: ContainerSpec, group: Group) -> ProcessId:
         folder, log = self._records.container(spec.name), self._records.log(spec.name)
         log.shorten()
         said_before = log.size_bytes()
@@ -270,7 +93,7 @@ class BubblewrapDriver:
                 documents, argv = render_argv(sandbox, spec.uid, spec.command, given)
                 output = keep(given, log.open_for_writing(spec.uid))
                 passed = (report, alive, *documents)
-                await start_detached(group.wrap(argv), output=output, pass_fds=passed, env=_ENVIRONMENT)
+                await start_detached(group.wrap(argv), output=output, pass_fds=passed, env=ENVIRONMENT)
             return await self._wait_executed(spec.name, ended, said_before)
 
     async def _wait_executed(self, name: str, ended: int, said_before: int) -> ProcessId:
@@ -287,8 +110,8 @@ class BubblewrapDriver:
                     # The order matters: what is over has reported all.
                     is_over = over.is_set()
                     report = self._records.read_report(name)
-                    init = self._find_reported(report)
-                    if init is not None and _find_command(init) is not None:
+                    init = self._find_reported_init(report)
+                    if init is not None and self._find_command(init, report) is not None:
                         return init
                     if "exit-code" in report and is_over:
                         # It ran and ended at once: a start, too, and observed as exited.
@@ -302,18 +125,12 @@ class BubblewrapDriver:
         finally:
             loop.remove_reader(ended)
 
-    def _check_uid(self, spec: ContainerSpec) -> None:
-        if self._as_root and not spec.uid:
-            raise DriverError(f"{spec.name} has no uid of its own", "as root every container needs one but 0")
-        if not self._as_root and spec.uid not in {None, os.geteuid()}:
-            raise DriverError(f"{spec.name} cannot run as uid {spec.uid}", "only root can use another uid")
-
     async def _try_sandbox(self) -> None:
         """Runs `true` in a sandbox as it will be. Raises DriverError with what mends the machine."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder, contextlib.ExitStack() as handles:
             _write_accounts(Path(folder) / "etc")
             uid = _TRIAL_UID if self._as_root else None
-            trial = ContainerSpec("trial", ("true",), _ENVIRONMENT, uid=uid, working_folder=Path("/"))
+            trial = ContainerSpec("trial", ("true",), ENVIRONMENT, uid=uid, working_folder=Path("/"))
             null = keep(handles, os.open("/dev/null", os.O_RDWR))
             sandbox = plan_sandbox(
                 trial,
@@ -325,73 +142,16 @@ class BubblewrapDriver:
             )
             documents, argv = render_argv(sandbox, uid, trial.command, handles)
             try:
-                done = await run(argv, timeout_s=30, env=_ENVIRONMENT, pass_fds=(null, *documents))
+                done = await run(argv, timeout_s=30, env=ENVIRONMENT, pass_fds=(null, *documents))
             except ProcessError as error:
                 raise DriverError(str(error)) from error
         if not done.ok:
             raise DriverError(f"bubblewrap cannot make a sandbox: {done.error_text}", explain_refusal())
 
-    # -- ending --------------------------------------------------------------------------------------------
-
-    async def _end(self, name: str, record: Record, timeout_s: float) -> None:
-        """TERM to the command, after `timeout_s` KILL to all; returns when no process of the container is left."""
-        init = self._find_init(name, record)
-        if init is not None:
-            await self._end_namespace(name, init, timeout_s)
-        elif record.started_at is not None:
-            # What watched it may be about to say how it ended.
-            await self._wait_reported(record)
-        # The last word: whatever else came from it, and what watches it.
-        await self._groups.remove(name)
-
-    async def _end_namespace(self, name: str, init: ProcessId, timeout_s: float) -> None:
-        watchers = _list_watchers(init)
-        command = _find_command(init)
-        if command is not None and timeout_s > 0:
-            send_signal(command, signal.SIGTERM)
-            await wait_gone(init, timeout_s)
-        # The first process of a pid namespace takes all others with it, and is gone when they are.
-        send_signal(init, signal.SIGKILL)
-        if not await wait_gone(init, KILL_TIMEOUT_S):
-            raise DriverError(f"{name} cannot be killed", "a process of it hangs in the kernel: see `ps`")
-        for watcher in watchers:
-            if not await wait_gone(watcher, KILL_TIMEOUT_S):
-                send_signal(watcher, signal.SIGKILL)
-
     # -- what is known -------------------------------------------------------------------------------------
 
-    def _find_init(self, name: str, record: Record) -> ProcessId | None:
-        """The first process of the container, if it lives: also one that an earlier daemon only just launched."""
-        if record.started_at is None or record.boot_id != self._boot_id:
-            return None
-        if record.init is not None:
-            return record.init if is_alive(record.init) else None
-        return self._find_reported(self._records.read_report(name))
-
-    def _find_cause(self, name: str, record: Record, code: int | None) -> ExitCause:
-        """Why a container ended that did. `code` is None when what would have reported it was killed."""
-        if record.stop_asked:
-            return ExitCause.ASKED
-        if record.boot_id != self._boot_id:
-            return ExitCause.MACHINE
-        if code in {None, _KILLED} and self._kills.is_killed(name):
-            return ExitCause.OUT_OF_MEMORY
-        if code is None:
-            return ExitCause.UNKNOWN
-        # What its command returned may look like that, too: sh tells of its last child in the same way.
-        return ExitCause.SIGNAL if find_signal(code) else ExitCause.EXITED
-
-    async def _wait_reported(self, record: Record | None) -> bool:
-        """Gives what watches a container that just ended the time to say how. False if nobody is left who could."""
-        # Until it is gone for good, its end was not taken note of.
-        watcher = find_parent(record.init.pid) if record is not None and record.init is not None else None
-        if watcher is None or find_program_name(watcher.pid) not in _WATCHERS:
-            return False
-        await wait_gone(watcher, REPORT_TIMEOUT_S)
-        return True
-
-    def _find_reported(self, report: dict[str, Any]) -> ProcessId | None:
-        """The process that bubblewrap reported, if it is that one: the number alone may be another's by now."""
+    def _find_reported_init(self, report: Mapping[str, Any]) -> ProcessId | None:
+        # If it is that one: the number alone may be another's by now.
         pid, namespace = report.get("child-pid"), report.get("pid-namespace")
         process = find_process(pid) if isinstance(pid, int) else None
         try:
@@ -400,37 +160,32 @@ class BubblewrapDriver:
             return None
         return process if same else None
 
+    def _find_command(self, init: ProcessId, report: Mapping[str, Any]) -> ProcessId | None:
+        # It is the first child of the first process; before it is executed, that is bubblewrap still.
+        for child in list_children(init.pid)[:1]:
+            process = find_process(child)
+            if process is not None and find_program_name(child) not in {"bwrap", None}:
+                return process
+        return None
+
+    def _list_watchers(self, init: ProcessId, report: Mapping[str, Any]) -> list[ProcessId]:
+        watchers: list[ProcessId] = []
+        process = find_parent(init.pid)
+        while process is not None and find_program_name(process.pid) in _WATCHERS:
+            watchers.append(process)
+            process = find_parent(process.pid)
+        return watchers
+
+    def _find_reporter(self, record: Record, report: Mapping[str, Any]) -> ProcessId | None:
+        # Until the first process is gone for good, its end was not taken note of.
+        watcher = find_parent(record.init.pid) if record.init is not None else None
+        return watcher if watcher is not None and find_program_name(watcher.pid) in _WATCHERS else None
+
 
 def _write_accounts(folder: Path) -> None:
     folder.mkdir(mode=0o755, exist_ok=True)
     for name, content in ACCOUNT_FILES.items():
         write_atomically(folder / name, content.encode(), 0o644)
-
-
-def _find_command(init: ProcessId) -> ProcessId | None:
-    """The command of a container; None before it is executed. It is the first child of the first process."""
-    for child in list_children(init.pid)[:1]:
-        process = find_process(child)
-        if process is not None and find_program_name(child) not in {"bwrap", None}:
-            return process
-    return None
-
-
-def _list_watchers(init: ProcessId) -> list[ProcessId]:
-    """The processes that watch a container from outside, the innermost first."""
-    watchers: list[ProcessId] = []
-    process = find_parent(init.pid)
-    while process is not None and find_program_name(process.pid) in _WATCHERS:
-        watchers.append(process)
-        process = find_parent(process.pid)
-    return watchers
-
-
-async def _run(argv: Sequence[str], timeout_s: float) -> Completed:
-    try:
-        return await run(argv, timeout_s=timeout_s, env=_ENVIRONMENT, cwd=Path("/"))
-    except ProcessError as error:
-        raise DriverError(str(error)) from error
 
 
 def _parse_version(text: bytes) -> tuple[int, ...]:

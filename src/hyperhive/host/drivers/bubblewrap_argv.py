@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 
 from hyperhive.host.drivers.sandbox import Sandbox
-from hyperhive.host.drivers.seccomp import render_filter
+from hyperhive.host.drivers.seccomp import render_own_filter
 
 
 def render_argv(
@@ -21,10 +21,6 @@ def render_argv(
     outer = keep(handles, _make_document(_render_document(sandbox.prepare)))
     drop = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
     return [denied, inner, outer], ["bwrap", "--args", str(outer), "--", *drop, *argv]
-
-
-def render_own_filter() -> bytes:
-    return render_filter(os.uname().machine)
 
 
 def _render_document(arguments: Sequence[str]) -> bytes:

@@ -5,6 +5,7 @@ session keeps there. The rest is what a sandbox can do without and kernel bugs a
 """
 
 import errno
+import os
 import struct
 
 from hyperhive.host.drivers.protocol import DriverError
@@ -53,6 +54,11 @@ def render_filter(machine: str) -> bytes:
         _instruction(_RETURN, _FAIL | errno.ENOSYS),
     ]
     return b"".join(program)
+
+
+def render_own_filter() -> bytes:
+    """The filter for this machine's processor."""
+    return render_filter(os.uname().machine)
 
 
 def _instruction(code: int, operand: int, then: int = 0, otherwise: int = 0) -> bytes:
