@@ -72,7 +72,7 @@ function Found({ found, fetched }: { found: AgentQuotas; fetched: Fetched<AgentQ
       </table>
       <div class="acts quotas-acts">
         <Act
-          label={`look at the quotas of ${found.agent} again`}
+          label={`look again at the quotas of ${found.agent}`}
           testId="quotas-again"
           run={async () => {
             await fetched.fetchNow();
