@@ -87,6 +87,12 @@ def test_no_home_is_seen_but_what_the_program_is_in() -> None:
     assert (unit["ProtectHome"], unit["BindReadOnlyPaths"]) == ("tmpfs", '"/home/op/my hive"')
 
 
+def test_of_temporary_folders_only_what_the_program_is_in_is_seen() -> None:
+    tried = replace(PROGRAM, folders=(Path("/tmp/hive"), Path("/opt/python")))  # noqa: S108 - nothing is there
+    unit = read_settings(render_service(program=tried))
+    assert (unit["ProtectHome"], unit["PrivateTmp"], unit["BindReadOnlyPaths"]) == ("yes", "yes", "/tmp/hive")
+
+
 @pytest.mark.parametrize("folder", ["/opt/a%b", "/opt/$HOME", '/opt/"', "/opt/a\nExecStart=/bin/sh", "/opt/a:b", "/\\"])
 def test_a_path_that_systemd_would_read_otherwise_is_refused(folder: str) -> None:
     with pytest.raises(InvalidInputError, match="cannot stand in a unit"):

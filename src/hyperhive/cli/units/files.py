@@ -92,12 +92,12 @@ def _fill(template: str, values: dict[str, str]) -> str:
 
 
 def _render_home(program: Program) -> str:
-    """What the service sees of people's homes: nothing, or of them the folders that the program is in."""
+    """What the service sees of people's homes and of /tmp: nothing, or of them the folders that the program is in."""
     if not program.hidden:
         return "ProtectHome=yes"
     shown = " ".join(_quote(_check(folder)) for folder in program.hidden)
-    why = "# Of people's homes only this program, which is installed there."
-    return f"{why}\nProtectHome=tmpfs\nBindReadOnlyPaths={shown}"
+    why = "# Of people's homes and of /tmp only this program, which is installed there."
+    return f"{why}\nProtectHome={'tmpfs' if program.in_homes else 'yes'}\nBindReadOnlyPaths={shown}"
 
 
 def _quote(word: str | Path) -> str:

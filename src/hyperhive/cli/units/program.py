@@ -11,8 +11,9 @@ from pathlib import Path
 
 import hyperhive
 
-# What ProtectHome= hides from a service.
+# What ProtectHome= and PrivateTmp= hide from a service.
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - nothing is written there
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,16 @@ class Program:
 
     @property
     def hidden(self) -> tuple[Path, ...]:
+        """Those of its folders that a service does not see by itself."""
+        return self._list_below((*HOMES, *_TEMPORARY))
+
+    @property
+    def in_homes(self) -> tuple[Path, ...]:
         """Those of its folders that are in somebody's home."""
-        return tuple(folder for folder in self.folders if any(folder.is_relative_to(home) for home in HOMES))
+        return self._list_below(HOMES)
+
+    def _list_below(self, places: Iterable[Path]) -> tuple[Path, ...]:
+        return tuple(folder for folder in self.folders if any(folder.is_relative_to(place) for place in places))
 
 
 def observe_program() -> Program:
