@@ -88,7 +88,7 @@ def test_no_home_is_seen_but_what_the_program_is_in() -> None:
 
 
 def test_of_temporary_folders_only_what_the_program_is_in_is_seen() -> None:
-    tried = replace(PROGRAM, folders=(Path("/tmp/hive"), Path("/opt/python")))  # noqa: S108 - nothing is there
+    tried = replace(PROGRAM, folders=(Path("/tmp/hive"), Path("/opt/python")))
     unit = read_settings(render_service(program=tried))
     assert (unit["ProtectHome"], unit["PrivateTmp"], unit["BindReadOnlyPaths"]) == ("yes", "yes", "/tmp/hive")
 
