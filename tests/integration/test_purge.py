@@ -15,7 +15,7 @@ from hyperhive.host.stats.blocks import decode
 from lifecycle_rig import Hive, open_hive
 
 # Who wrote what to whom, what was asked and approved, what happened.
-AUDIT = {"approvals", "events", "messages", "questions"}
+AUDIT = {"approvals", "audit", "events", "messages", "questions"}
 # What it has spent today still counts, and so does what was granted: for the hive, and for the next one of its name.
 SPENT = {"grants", "model_requests"}
 APPROVAL = {
@@ -30,7 +30,10 @@ APPROVAL = {
     "reverts_to": None,
     "key": None,
 }
-OWN = {"agents", "egress_requests", "parks", "reminders", "schedules", "stats_blocks", "stats_minutes", "transcripts"}
+OWN = {
+    *("agents", "egress_grants", "egress_requests", "parks", "reminders", "schedules", "stats_blocks", "stats_minutes"),
+    *("transcript_sizes", "transcripts"),
+}
 
 
 def find_tables(roots: Roots) -> set[str]:
@@ -64,6 +67,7 @@ async def live(hive: Hive) -> None:
     await parts.egress.log.record(
         "alice", Target("evil.example", 443), verdict="refused", rule="", bytes_up=0, bytes_down=0, elapsed_ms=1
     )
+    await parts.egress_grants.grant("alice", "good.example", 443, 30)
     await parts.questions.ask("alice", "may I?", [], False, None, "key-12345")
     await parts.schedule.remind("alice", "look again", None, 3600, "key-12345")
     notes = "remember\n" * 2000

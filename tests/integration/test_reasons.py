@@ -57,10 +57,6 @@ AT_REST: dict[str, tuple[Trouble, str]] = {
         lambda arena, name: deploy_behind(arena, name, None),
         "not running: config cannot be used: there is no agent.toml in it .*",
     ),
-    "a key that this driver cannot do": (
-        lambda arena, name: deploy_behind(arena, name, "[limits]\nmemory = '1G'\n"),
-        "not running: config cannot be used: limits.memory: .*",
-    ),
     "no such commit": (
         lambda arena, name: set_deployed(arena, name, "1" * 40),
         "not running: config cannot be used: there is no commit .*",
