@@ -114,7 +114,7 @@ function Allow({
   const size = Math.ceil(Math.max((disk.limit ?? 0) * 1.5, (disk.used ?? 0) * 1.2));
   return (
     <Act
-      label={`allow ${found.agent} ${renderSize(size)} on the disk for an hour`}
+      label={`allow ${renderSize(size)} for an hour on the disk of ${found.agent}`}
       testId="allow-disk"
       confirm={`allow its folders ${renderSize(size)} for an hour?`}
       run={async () => {

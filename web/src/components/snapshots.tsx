@@ -46,7 +46,7 @@ function Take({ agent, onDone }: { agent: string; onDone: () => Promise<void> })
         onInput={(event) => (note.value = event.currentTarget.value)}
       />
       <Act
-        label={`take a snapshot of ${agent} once its turn is over`}
+        label={`take one: a snapshot of ${agent} once its turn is over`}
         testId="snapshot-take"
         kind="good"
         onDone={() => (note.value = "")}
