@@ -16,6 +16,7 @@ from typing import Any
 
 from hyperhive.core.uids import FIRST_RANGED_UID, RANGE_WIDTH
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.host.drivers.gvisor import GvisorDriver
 from hyperhive.host.drivers.nspawn import NspawnDriver
 from hyperhive.host.drivers.nspawn_trials import Trials
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Driver, Mount, Observation
@@ -33,7 +34,8 @@ Wrap = Callable[[Driver], Driver]
 class Rig:
     """`driver` is the one under test; `another` is what a restarted daemon would have.
 
-    With `has_image` its containers have a system of their own, else the host's /usr.
+    With `has_image` its containers have a system of their own, else the host's /usr. With `has_own_kernel` what runs
+    inside is no process of this machine.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class Rig:
     another: Driver
     uids: Mapping[str, int | None]
     has_image: bool = False
+    has_own_kernel: bool = False
     sockets: list[Any] = field(default_factory=list[Any])
 
     def state(self, name: str = "alice") -> Path:
@@ -133,7 +136,8 @@ async def open_rig(folder: Path, wrap: Wrap = lambda driver: driver, kind: str =
     make = await _choose_driver(kind)
     honest = make(folder / "containers")
     await honest.prepare()
-    rig = Rig(folder, wrap(honest), make(folder / "containers"), uids, has_image=kind == "nspawn")
+    another = make(folder / "containers")
+    rig = Rig(folder, wrap(honest), another, uids, has_image=kind != "bubblewrap", has_own_kernel=kind == "gvisor")
     try:
         yield rig
     finally:
@@ -150,5 +154,6 @@ async def _choose_driver(kind: str) -> Callable[[Path], Driver]:
     cache = importlib.import_module("image_cache")
     images = await cache.get_images()
     # Tried once for all rigs: a container for that costs as much as any other.
-    trials = Trials(cache.find_folder().parent / "trials.json")
-    return lambda folder: NspawnDriver(folder, images, trials)
+    trials = Trials(cache.find_folder().parent / f"{kind}-trials.json")
+    driver = GvisorDriver if kind == "gvisor" else NspawnDriver
+    return lambda folder: driver(folder, images, trials)

@@ -1,4 +1,4 @@
-"""Runs checks of the drivers: of bubblewrap as root and as somebody without privileges, of nspawn as root.
+"""Runs checks of the drivers: of bubblewrap as root and as somebody without privileges, of nspawn and gvisor as root.
 
 As a program it runs one check, as whoever starts it: `python -m driver_runner MODULE CHECK FOLDER`.
 """
@@ -16,24 +16,26 @@ from pathlib import Path
 
 from driver_rig import open_rig
 
-# Of bubblewrap root can check both; anybody else is the second already. Nobody else can run nspawn.
+# Of bubblewrap root can check both; anybody else is the second already. Nobody else can run the others.
 BUBBLEWRAP_KINDS = ("root", "unprivileged") if os.geteuid() == 0 else ("unprivileged",)
 KINDS = (*BUBBLEWRAP_KINDS, "nspawn") if os.geteuid() == 0 else BUBBLEWRAP_KINDS
+# What runs inside has another kernel than this machine's.
+OWN_KERNEL_KINDS = ("gvisor",) if os.geteuid() == 0 else ()
 # Its number is `nobody` on most systems; it owns nothing.
 UNPRIVILEGED_UID = 65534
 TIMEOUT_S = 120
 
 _TESTS = Path(__file__).parent
 _PACKAGE = _TESTS.parent / "src/hyperhive"
-_NEEDED = ("driver_*.py", "bubblewrap_checks.py", "sandbox_*.py")
+_NEEDED = ("driver_*.py", "bubblewrap_checks.py", "sandbox_*.py", "escape_*.py")
 
 
 async def check_kind(module: str, check: str, kind: str, place: Path, folder: Path) -> None:
-    """Runs one check as one of KINDS; `place` is from `unprivileged_place`. Raises AssertionError."""
+    """Runs one check as one of the kinds; `place` is from `unprivileged_place`. Raises AssertionError."""
     if kind == "unprivileged" and os.geteuid() == 0:
         run_check_unprivileged(module, check, place)
     else:
-        await run_check(module, check, folder, "nspawn" if kind == "nspawn" else "bubblewrap")
+        await run_check(module, check, folder, "bubblewrap" if kind in BUBBLEWRAP_KINDS else kind)
 
 
 async def run_check(module: str, check: str, folder: Path, driver: str = "bubblewrap") -> None:

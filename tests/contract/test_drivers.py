@@ -7,9 +7,10 @@ import pytest
 
 import bubblewrap_checks
 import driver_checks
+import gvisor_checks
 import nspawn_checks
 from driver_rig import Wrap, open_rig
-from driver_runner import BUBBLEWRAP_KINDS, KINDS, check_kind, unprivileged_place
+from driver_runner import BUBBLEWRAP_KINDS, KINDS, OWN_KERNEL_KINDS, check_kind, unprivileged_place
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, Observation
 from hyperhive.testing.bad_drivers import (
     BuildsAnything,
@@ -32,7 +33,7 @@ def place() -> Iterator[Path]:
         yield place
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", (*KINDS, *OWN_KERNEL_KINDS))
 @pytest.mark.parametrize("name", driver_checks.CHECKS)
 async def test_every_driver_keeps_the_contract(name: str, kind: str, place: Path, tmp_path: Path) -> None:
     await check_kind("driver_checks", name, kind, place, tmp_path)
@@ -48,6 +49,12 @@ async def test_the_bubblewrap_driver_keeps_its_own_promises(name: str, kind: str
 @pytest.mark.parametrize("name", nspawn_checks.CHECKS)
 async def test_the_nspawn_driver_keeps_its_own_promises(name: str, kind: str, place: Path, tmp_path: Path) -> None:
     await check_kind("nspawn_checks", name, kind, place, tmp_path)
+
+
+@pytest.mark.parametrize("kind", OWN_KERNEL_KINDS)
+@pytest.mark.parametrize("name", gvisor_checks.CHECKS)
+async def test_the_gvisor_driver_keeps_its_own_promises(name: str, kind: str, place: Path, tmp_path: Path) -> None:
+    await check_kind("gvisor_checks", name, kind, place, tmp_path)
 
 
 def refuse_to_start(driver: Driver) -> Driver:

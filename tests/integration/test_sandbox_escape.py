@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import escape_checks
 import sandbox_checks
-from driver_runner import KINDS, check_kind, unprivileged_place
+from driver_runner import KINDS, OWN_KERNEL_KINDS, check_kind, unprivileged_place
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,13 @@ def place() -> Iterator[Path]:
         yield place
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", (*KINDS, *OWN_KERNEL_KINDS))
 @pytest.mark.parametrize("name", sandbox_checks.CHECKS)
 async def test_from_inside_a_sandbox(name: str, kind: str, place: Path, tmp_path: Path) -> None:
     await check_kind("sandbox_checks", name, kind, place, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", escape_checks.CHECKS)
+async def test_out_of_a_sandbox(name: str, kind: str, place: Path, tmp_path: Path) -> None:
+    await check_kind("escape_checks", name, kind, place, tmp_path)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import struct
 
 import pytest
@@ -11,12 +12,13 @@ from hyperhive.host.drivers.seccomp import render_filter
 
 ALLOW = 0x7FFF0000
 REFUSE = 0x00050000 | errno.ENOSYS
+NO_FAMILY = 0x00050000 | errno.EAFNOSUPPORT
 X86_64, AARCH64, RISCV64, I386 = 0xC000003E, 0xC00000B7, 0xC00000F3, 0x40000003
 
 
-def judge(program: bytes, processor: int, number: int) -> int:
-    """What the filter returns for a call; it ends, as jumps go forward only."""
-    data = struct.pack("=II", number, processor)
+def judge(program: bytes, processor: int, number: int, argument: int = socket.AF_UNIX) -> int:
+    """What the filter returns for a call with this first argument; it ends, as jumps go forward only."""
+    data = struct.pack("=IIQQ", number, processor, 0, argument)
     accumulator = place = 0
     while True:
         code, then, otherwise, operand = struct.unpack_from("=HBBI", program, place * 8)
@@ -34,9 +36,9 @@ def judge(program: bytes, processor: int, number: int) -> int:
 @pytest.mark.parametrize(
     ("machine", "processor", "denied"),
     [
-        ("x86_64", X86_64, {248, 249, 250, 298, 321, 323, 425}),
-        ("aarch64", AARCH64, {217, 218, 219, 241, 280, 282, 425}),
-        ("riscv64", RISCV64, {217, 218, 219, 241, 280, 282, 425}),
+        ("x86_64", X86_64, {103, 248, 249, 250, 298, 321, 323, 425}),
+        ("aarch64", AARCH64, {116, 217, 218, 219, 241, 280, 282, 425}),
+        ("riscv64", RISCV64, {116, 217, 218, 219, 241, 280, 282, 425}),
     ],
 )
 def test_the_denied_calls_are_refused_and_no_others(machine: str, processor: int, denied: set[int]) -> None:
@@ -45,6 +47,20 @@ def test_the_denied_calls_are_refused_and_no_others(machine: str, processor: int
     answers = {number: judge(program, processor, number) for number in range(600)}
     assert {number for number, answer in answers.items() if answer != ALLOW} == denied
     assert {answers[number] for number in denied} == {REFUSE}
+
+
+@pytest.mark.parametrize(
+    ("machine", "processor", "number"), [("x86_64", X86_64, 41), ("aarch64", AARCH64, 198), ("riscv64", RISCV64, 198)]
+)
+def test_sockets_are_of_families_that_a_network_namespace_holds(machine: str, processor: int, number: int) -> None:
+    program = render_filter(machine)
+    answers = {family: judge(program, processor, number, family) for family in range(64)}
+    allowed = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
+    assert {family for family, answer in answers.items() if answer == ALLOW} == allowed
+    assert {answers[family] for family in answers.keys() - allowed} == {NO_FAMILY}
+    # The kernel looks at the lower half of the argument only.
+    assert judge(program, processor, number, 1 << 32 | socket.AF_VSOCK) == NO_FAMILY
+    assert judge(program, processor, number + 1, socket.AF_VSOCK) == ALLOW
 
 
 def test_calls_of_another_kind_have_no_way_around() -> None:

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     image_suite: str = Field(
         default="",
         pattern=r"^([a-z][a-z0-9-]{1,30})?$",
-        description="The Debian suite of the nspawn driver's images, such as bookworm; the machine's if not named.",
+        description="The Debian suite of containers' images, such as bookworm; the machine's if not named.",
     )
     upstream: AnyHttpUrl | None = Field(
         default=None, description=f"The Messages API, or one compatible with it; {DEFAULT_UPSTREAM} if not named."

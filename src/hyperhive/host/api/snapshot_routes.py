@@ -1,11 +1,14 @@
 """/api/snapshots, and their files for the hive command alone."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
+from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.api.services import Services
 from hyperhive.host.snapshots.records import SnapshotRecord
 from hyperhive.host.snapshots.restores import Restored
@@ -20,6 +23,7 @@ from hyperhive.wire.operator.snapshots import (
 
 PIECE_BYTES = 256 * 1024
 
+Id = Annotated[int, Path(ge=1, lt=2**63)]
 Agent = Annotated[str | None, Query(max_length=200)]
 WithCredentials = Annotated[bool, Query(description="With the agent's own login, if it is in it.")]
 
@@ -42,11 +46,11 @@ def snapshot_routes(services: Services) -> APIRouter:
         return show_snapshot(taken)
 
     @routes.delete("/api/snapshots/{snapshot_id}", status_code=204)
-    async def remove_snapshot(snapshot_id: int) -> None:
+    async def remove_snapshot(snapshot_id: Id) -> None:
         await takes.remove(snapshot_id)
 
     @routes.post("/api/snapshots/{snapshot_id}/restore")
-    async def restore_snapshot(snapshot_id: int, request: SnapshotRestoreRequest) -> RestoreResult:
+    async def restore_snapshot(snapshot_id: Id, request: SnapshotRestoreRequest) -> RestoreResult:
         """Makes the agent what it was then, also one that was destroyed or purged. What is there now is kept first."""
         restored = await restores.restore(
             snapshot_id, replay=request.replay, with_credentials=request.with_credentials, wait_s=request.wait_s
@@ -54,7 +58,7 @@ def snapshot_routes(services: Services) -> APIRouter:
         return show_restored(restored)
 
     @routes.post("/api/snapshots/{snapshot_id}/fork", status_code=201)
-    async def fork_snapshot(snapshot_id: int, request: ForkRequest) -> RestoreResult:
+    async def fork_snapshot(snapshot_id: Id, request: ForkRequest) -> RestoreResult:
         """Makes a new agent of it, which goes its own way."""
         return show_restored(await restores.fork(snapshot_id, request.name, with_credentials=request.with_credentials))
 
@@ -63,7 +67,7 @@ def snapshot_routes(services: Services) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"application/gzip": {}}}},
     )
-    async def export_snapshot(snapshot_id: int, with_credentials: WithCredentials = False) -> Response:
+    async def export_snapshot(snapshot_id: Id, with_credentials: WithCredentials = False) -> Response:
         """The archive, for another hive. Only for the hive command."""
         return _Archive(await takes.export(snapshot_id, with_credentials=with_credentials))
 
@@ -75,10 +79,19 @@ def snapshot_routes(services: Services) -> APIRouter:
         sha256: Annotated[str, Query(max_length=64, pattern="^([0-9a-fA-F]{64})?$")] = "",
     ) -> Snapshot:
         """Takes over an archive, which is the body, as a snapshot. Only for the hive command."""
-        taken = await takes.import_file(request.stream(), name, with_credentials=with_credentials, sha256=sha256)
+        taken = await takes.import_file(_take_pieces(request), name, with_credentials=with_credentials, sha256=sha256)
         return show_snapshot(taken)
 
     return routes
+
+
+async def _take_pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body. Raises InvalidInputError if whoever sends it goes away."""
+    try:
+        async for piece in request.stream():
+            yield piece
+    except ClientDisconnect as error:
+        raise InvalidInputError("the file ended before its end", "send it again") from error
 
 
 def show_snapshot(record: SnapshotRecord) -> Snapshot:

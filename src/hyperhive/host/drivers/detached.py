@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hyperhive.core.limits import Limits
 from hyperhive.host.drivers import enter
 from hyperhive.host.drivers.container_groups import ContainerGroups
 from hyperhive.host.drivers.exit_status import explain_end, find_signal
@@ -99,6 +100,10 @@ class DetachedDriver(ABC):
     def _find_reporter(self, record: Record, report: Mapping[str, Any]) -> ProcessId | None:
         """Who may be about to say how a container ended whose first process is gone."""
 
+    def _plan_limits(self, limits: Limits) -> Limits:
+        """What the control group of a container with these limits has."""
+        return limits
+
     # -- the contract ------------------------------------------------------------------------------------------
 
     async def create(self, spec: ContainerSpec) -> None:
@@ -137,7 +142,7 @@ class DetachedDriver(ABC):
         try:
             self._records.save(spec.name, launched)
             self._kills.forget(spec.name)
-            group = await self._groups.make(spec.name, spec.limits)
+            group = await self._groups.make(spec.name, self._plan_limits(spec.limits))
             init = await self._launch(spec, group)
             self._kills.look(spec.name, init.pid)
             self._records.save(spec.name, replace(launched, init=init))
@@ -220,9 +225,7 @@ class DetachedDriver(ABC):
     async def _end_namespace(self, name: str, init: ProcessId, timeout_s: float) -> None:
         report = self._records.read_report(name)
         watchers = self._list_watchers(init, report)
-        command = self._find_command(init, report)
-        if command is not None and timeout_s > 0:
-            send_signal(command, signal.SIGTERM)
+        if timeout_s > 0 and await self._ask_to_end(name, init, report):
             await wait_gone(init, timeout_s)
         # The first process of a pid namespace takes all others with it, and is gone when they are.
         send_signal(init, signal.SIGKILL)
@@ -231,6 +234,13 @@ class DetachedDriver(ABC):
         for watcher in watchers:
             if not await wait_gone(watcher, REPORT_TIMEOUT_S):
                 send_signal(watcher, signal.SIGKILL)
+
+    async def _ask_to_end(self, name: str, init: ProcessId, report: Mapping[str, Any]) -> bool:
+        """TERM to the command; whether that was possible."""
+        command = self._find_command(init, report)
+        if command is not None:
+            send_signal(command, signal.SIGTERM)
+        return command is not None
 
     # -- what is known -----------------------------------------------------------------------------------------
 

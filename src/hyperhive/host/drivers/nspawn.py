@@ -75,8 +75,9 @@ class NspawnDriver(DetachedDriver):
 
     async def prepare(self) -> None:
         if not self._as_root:
-            raise DriverError("the nspawn driver needs root", "start the hive as root, or use the driver bubblewrap")
-        find_programs(_PROGRAMS)
+            hint = "start the hive as root, or use the driver bubblewrap"
+            raise DriverError(f"the {self.name} driver needs root", hint)
+        await self._check_programs()
         await self._open()
         await self._images.prepare()
         try:
@@ -90,6 +91,10 @@ class NspawnDriver(DetachedDriver):
         versions = await self._images.build(packages)
         await self._try_image(self._images.find_layers(packages))
         return versions
+
+    async def _check_programs(self) -> None:
+        """Raises DriverError for what is not installed."""
+        find_programs(_PROGRAMS)
 
     # -- starting ------------------------------------------------------------------------------------------
 
@@ -110,17 +115,7 @@ class NspawnDriver(DetachedDriver):
         (place / "report").write_bytes(b"")
         output = log.open_for_writing(spec.uid)
         try:
-            plan = plan_launch(
-                spec,
-                layers,
-                observe_program(),
-                place=place,
-                output=output,
-                denied=render_own_filter(),
-                path=ENVIRONMENT["PATH"],
-                managed=self._managed,
-                resolver=_read_resolver() if spec.host_network else "",
-            )
+            plan = self._plan(spec, layers, output)
             argv = group.wrap([sys.executable, "-I", "-S", nspawn_launch.__file__])
             done = await run(
                 argv, timeout_s=START_TIMEOUT_S, stdin=json.dumps(plan).encode(), env=ENVIRONMENT, pass_fds=(output,)
@@ -133,6 +128,20 @@ class NspawnDriver(DetachedDriver):
             reason = said or started.get("error") or done.error_text or f"its launch ended with status {done.status}"
             raise DriverError(f"{spec.name} cannot be started: {reason}", "see its log")
         return ProcessId(**started["init"])
+
+    def _plan(self, spec: ContainerSpec, layers: Sequence[Path], output: int) -> dict[str, Any]:
+        """The plan of the launch. Raises OSError."""
+        return plan_launch(
+            spec,
+            layers,
+            observe_program(),
+            place=self._records.container(spec.name),
+            output=output,
+            denied=render_own_filter(),
+            path=ENVIRONMENT["PATH"],
+            managed=self._managed,
+            resolver=read_resolver() if spec.host_network else "",
+        )
 
     async def _try_image(self, layers: Sequence[Path]) -> None:
         """Has a container with the base import the harness. Raises DriverError with what mends it if it cannot."""
@@ -189,7 +198,8 @@ def _find_reported(report: Mapping[str, Any], key: str) -> ProcessId | None:
     return None if found is None else ProcessId(**found)
 
 
-def _read_resolver() -> str:
+def read_resolver() -> str:
+    """How this machine looks up names."""
     try:
         return _RESOLVER.read_text()
     except (OSError, UnicodeDecodeError):

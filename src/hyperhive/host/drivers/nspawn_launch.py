@@ -112,6 +112,9 @@ def _launch(plan: dict[str, Any]) -> dict[str, Any]:
     watcher = _start_nspawn(plan, ours, theirs)
     theirs.close()
     command = _wait_standing(ours)
+    if not plan["gated"]:
+        # gVisor's kernel said it: it is all that is to be seen of what runs inside.
+        return {"init": _identify(command), "watchers": [_identify(_find_parent(command)), _identify(watcher)]}
     init = _find_parent(command)
     found = {
         "init": _identify(init),
@@ -130,7 +133,6 @@ def _prepare_namespace(stage: Path, *, managed: bool) -> None:
     _check(_libc.unshare(_CLONE_NEWNS), "unshare")
     # What the host unmounts goes here, too: a disk must not stay busy because of us.
     _mount(None, "/", None, _MS_REC | _MS_SLAVE)
-    _mount("tmpfs", str(stage), "tmpfs", _MS_NOSUID | _MS_NODEV, "size=4m,mode=0755")
     # nspawn leaves things there, which end with us like this; and the daemon's may be read-only.
     _HIDDEN.mkdir(exist_ok=True)
     _mount("tmpfs", str(_HIDDEN), "tmpfs", _MS_NOSUID | _MS_NOEXEC, "size=1m,mode=0755")
@@ -142,6 +144,9 @@ def _prepare_namespace(stage: Path, *, managed: bool) -> None:
     if managed:
         # By that programs know that systemd is there; it is spoken to elsewhere.
         (_HIDDEN / "system").mkdir()
+    # gVisor's is in there.
+    stage.mkdir(mode=0o755, exist_ok=True)
+    _mount("tmpfs", str(stage), "tmpfs", _MS_NOSUID | _MS_NODEV, "size=4m,mode=0755")
 
 
 def _make_root(plan: dict[str, Any], stage: Path) -> None:

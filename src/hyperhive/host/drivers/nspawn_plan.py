@@ -105,6 +105,7 @@ def plan_launch(
     command = [program.interpreter, "-I", "-S", nspawn_command.__file__]
     return {
         "stage": str(place / "stage"),
+        "gated": True,
         "report": str(place / "report"),
         "output": output,
         "base": base,

@@ -3,6 +3,7 @@
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.paths import Roots
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.host.drivers.gvisor import GvisorDriver
 from hyperhive.host.drivers.images import Images
 from hyperhive.host.drivers.nspawn import NspawnDriver
 from hyperhive.host.drivers.protocol import Driver
@@ -17,4 +18,6 @@ def make_driver(name: str, roots: Roots, image_suite: str = "") -> Driver:
         return BubblewrapDriver(roots.containers_folder)
     if name == "nspawn":
         return NspawnDriver(roots.containers_folder, Images(roots.images_folder, image_suite))
-    raise InvalidInputError(f"there is no driver {name!r}", "there are: bubblewrap, nspawn")
+    if name == "gvisor":
+        return GvisorDriver(roots.containers_folder, Images(roots.images_folder, image_suite))
+    raise InvalidInputError(f"there is no driver {name!r}", "there are: bubblewrap, nspawn, gvisor")
