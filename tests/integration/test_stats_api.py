@@ -24,15 +24,22 @@ def test_a_turn_is_in_the_stats_at_once_and_still_after_a_restart(hive: HiveProc
     wait_for(lambda: read_stats(hive, "manager")["totals"]["work_tokens"], "its tokens to be counted", hive=hive)
     # The turn's message is acked after its end.
     wait_for(lambda: read_stats(hive, "manager")["totals"]["handled"], "its message to be handled", hive=hive)
-    before = read_stats(hive, "manager")["totals"]
-    assert (before["turns"], before["outcome.ok"], before["in.operator"], before["handled"]) == (1, 1, 1, 1)
-    assert before["turn_p50_s"] > 0
-    assert before["model_requests"] >= 1
-    assert hive.stop() == 0
-    hive.start()
-    sums = {one.key for one in SERIES if one.fold == "sum"} & before.keys()
-    after = read_stats(hive, "manager")["totals"]
-    assert {key: after[key] for key in sums} == {key: before[key] for key in sums}
+    totals = read_stats(hive, "manager")["totals"]
+    assert (totals["turns"], totals["outcome.ok"], totals["in.operator"], totals["handled"]) == (1, 1, 1, 1)
+    assert totals["turn_p50_s"] > 0
+    assert totals["model_requests"] >= 1
+    counted = {one.key for one in SERIES if one.fold == "sum"} & totals.keys()
+    # The gateway may record a turn's last request after the turn: with the end of the hive all is recorded.
+    sums: list[dict[str, float]] = []
+    for _ in range(2):
+        assert hive.stop() == 0
+        hive.start()
+        totals = read_stats(hive, "manager")["totals"]
+        sums.append({key: totals[key] for key in counted})
+    assert sums[0] == sums[1]
+    assert (sums[0]["turns"], sums[0]["outcome.ok"], sums[0]["in.operator"], sums[0]["handled"]) == (1, 1, 1, 1)
+    made = hive.get("/api/stats/usage?agent=manager&since=1h")["total"]
+    assert (sums[0]["model_requests"], sums[0]["work_tokens"]) == (made["requests"], made["work_tokens"])
     assert read_stats(hive, "*")["totals"]["turns"] == 1
     agents = hive.get("/api/stats/agents?keys=turns")
     assert (agents["agents"], agents["units"]) == ({"manager": {"turns": 1}}, {"turns": "turns"})

@@ -244,13 +244,14 @@ class EgressListener:
 
     async def close(self) -> None:
         """Stops listening and ends all tunnels, which are recorded then."""
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
-        self._listener.close()
-        for tunnel in self._tunnels:
-            tunnel.cancel()
-        await asyncio.gather(*self._tunnels, return_exceptions=True)
-        self._egress.log.forget(self._agent)
+        tasks = (self._accepting, *self._tunnels)
+        for task in tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._listener.close()
+            self._egress.log.forget(self._agent)
 
     async def _accept_forever(self) -> None:
         loop = asyncio.get_running_loop()

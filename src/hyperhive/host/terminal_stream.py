@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from hyperhive.core.errors import HiveError
 from hyperhive.core.terminals import TERMINALS_LIMIT
 from hyperhive.host.link.params import TerminalHead
+from hyperhive.system.sockets import serve_socket
 
 log = structlog.get_logger(__name__)
 
@@ -166,7 +167,7 @@ class TerminalListener:
 
     async def serve(self, listener: socket.socket) -> None:
         """Takes over a bound, non-blocking socket."""
-        self._server = await asyncio.get_running_loop().create_unix_server(self._take, sock=listener)
+        self._server = await serve_socket(self._take, listener)
 
     def close(self) -> None:
         """Stops listening and drops all connections."""

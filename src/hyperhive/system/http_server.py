@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from hyperhive.system.http_types import Application
+from hyperhive.system.sockets import serve_socket
 from hyperhive.system.web_socket import MESSAGE_LIMIT_BYTES, PING_INTERVAL_S, BoundedWebSocket
 
 # Slow clients hold a connection no longer than this between two requests.
@@ -85,10 +86,8 @@ async def serve_http(
     )
     config.load()
     state = ServerState()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _GuardedProtocol(config, state, allow_peer, connections_limit, head_timeout_s),
-        sock=listener,
-        start_serving=True,
+    server = await serve_socket(
+        lambda: _GuardedProtocol(config, state, allow_peer, connections_limit, head_timeout_s), listener
     )
     return HttpListener(server, state)
 

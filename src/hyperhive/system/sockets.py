@@ -4,6 +4,7 @@ The kernel takes at most 107 bytes of path. A longer one is reached through `/pr
 an opened handle of the socket's folder.
 """
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -11,7 +12,7 @@ import select
 import socket
 import stat
 import struct
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 # sizeof(sun_path) is 108 on Linux, with the terminating zero.
@@ -61,6 +62,18 @@ def bind_unix(path: Path, *, mode: int = 0o600) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+async def serve_socket(make_protocol: Callable[[], asyncio.BaseProtocol], listener: socket.socket) -> asyncio.Server:
+    """Accepts connections on a bound socket, which it takes over. Cancelled, it has closed it."""
+    server = await asyncio.get_running_loop().create_server(make_protocol, sock=listener, start_serving=False)
+    try:
+        # Gives way once: with `start_serving=True` a cancel in that moment would lose the server, and leave it open.
+        await server.start_serving()
+    except BaseException:
+        server.close()
+        raise
+    return server
 
 
 def peer_pid(connection: socket.socket) -> int:

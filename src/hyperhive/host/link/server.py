@@ -6,6 +6,7 @@ a newer connection drops the older one, and one of an earlier container start is
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from hyperhive.host.link.connection import Caller, LinkConnection, RefusedConnec
 from hyperhive.host.terminal_stream import Accept, TerminalListener
 from hyperhive.system.http_server import HttpListener, serve_http
 from hyperhive.system.http_types import Application
-from hyperhive.system.sockets import bind_unix
+from hyperhive.system.sockets import bind_unix, serve_socket
 
 HIVE_SOCKET = "hive.sock"
 MODEL_SOCKET = "model.sock"
@@ -68,22 +69,29 @@ class LinkServer:
         self._on_lost = listener
 
     async def open(self, agent: str, uid: int | None) -> None:
-        """Listens for `agent`, whose container runs as `uid`. Opening again replaces the sockets."""
+        """Listens for `agent`, whose container runs as `uid`. Opening again replaces the sockets.
+
+        Cancelled, or when a socket cannot be bound (OSError), nothing of it stays open."""
         await self.close(agent)
         folder = self._roots.agent_sockets_folder(agent)
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        sockets = [bind_unix(folder / name) for name in SOCKETS]
-        if uid is not None:
-            for name in SOCKETS:
-                os.chown(folder / name, uid, uid, follow_symlinks=False)
-        link = await asyncio.get_running_loop().create_unix_server(lambda: self._accept(agent), sock=sockets[0])
-        model = await serve_http(self._gateway(agent), sockets[1], connections_limit=MODEL_CONNECTIONS_LIMIT)
-        terminals = TerminalListener(agent, self._accept_terminal)
-        await terminals.serve(sockets[3])
-        self._listening[agent] = _Listening(link, model, self._egress(agent, sockets[2]), terminals)
+        async with contextlib.AsyncExitStack() as undo:
+            sockets = [undo.enter_context(bind_unix(folder / name)) for name in SOCKETS]
+            if uid is not None:
+                for name in SOCKETS:
+                    os.chown(folder / name, uid, uid, follow_symlinks=False)
+            link = await serve_socket(lambda: self._accept(agent), sockets[0])
+            undo.callback(link.close)
+            model = await serve_http(self._gateway(agent), sockets[1], connections_limit=MODEL_CONNECTIONS_LIMIT)
+            undo.push_async_callback(model.close, timeout_s=0.0)
+            terminals = TerminalListener(agent, self._accept_terminal)
+            undo.callback(terminals.close)
+            await terminals.serve(sockets[3])
+            self._listening[agent] = _Listening(link, model, self._egress(agent, sockets[2]), terminals)
+            undo.pop_all()
 
     async def close(self, agent: str) -> None:
-        """Stops listening for `agent` and drops its connections."""
+        """Stops listening for `agent` and drops its connections, at once if cancelled."""
         listening = self._listening.pop(agent, None)
         if listening is None:
             return
@@ -91,10 +99,12 @@ class LinkServer:
         listening.terminals.close()
         for connection in [open_ for open_ in self._open if open_.agent == agent]:
             connection.close()
-        await listening.model.close(timeout_s=1.0)
-        await listening.egress.close()
         for name in SOCKETS:
             (self._folder(agent) / name).unlink(missing_ok=True)
+        try:
+            await listening.model.close(timeout_s=1.0)
+        finally:
+            await listening.egress.close()
 
     async def close_all(self) -> None:
         # All at once: each may have to wait for requests on their way.
