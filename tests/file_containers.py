@@ -51,7 +51,6 @@ class FileDriver:
     """`step` is told of each effect, before and after it."""
 
     name = "files"
-    unlimited: Mapping[str, str] = {}
 
     def __init__(self, folder: Path, step: Callable[[str], None]) -> None:
         self._folder = folder

@@ -19,7 +19,7 @@ from hyperhive.host.config_views import TEXT_LIMIT_BYTES
 from hyperhive.host.container_spec import HarnessSettings, plan_container
 from hyperhive.host.powers import list_powers
 from hyperhive.host.store.rows import AgentRecord, Desired
-from hyperhive.wire.agent_config import AgentConfig, parse_agent_config
+from hyperhive.wire.agent_config import parse_agent_config
 from hyperhive.wire.operator.configs import PolicyCheckRequest
 
 HOSTILE = ["..", "-x", "a/b", "%2e%2e", ".", "", "A", "operator", "x" * 64, "a\0b"]
@@ -260,7 +260,7 @@ def test_what_an_agent_can_read_is_what_its_container_shows(agent: str) -> None:
         Roots(Path("/data"), Path("/run")),
         HarnessSettings("none", 1.0),
         config_folder=Path("/versions/c"),
-        config=AgentConfig(),
+        environment={},
     )
     mounted = {str(mount.target): mount.writable for mount in spec.mounts}
     allowed = [

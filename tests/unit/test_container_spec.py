@@ -17,7 +17,6 @@ from hyperhive.host.drivers.protocol import ContainerSpec
 from hyperhive.host.git_config import GIT_CONFIG_FILE, render_git_config, save_git_config
 from hyperhive.host.settings import check_ca_file
 from hyperhive.host.store.rows import AgentRecord, Desired
-from hyperhive.wire.agent_config import AgentConfig
 from hyperhive.wire.agent_link import EGRESS_PORT, MODEL_PORT
 from proposal_rig import ENVIRONMENT, ManagerView, commit, git
 
@@ -29,9 +28,7 @@ OTHER_UID = 61234
 def plan(name: str, roots: Roots, environment: dict[str, str] | None = None) -> ContainerSpec:
     record = AgentRecord(name, 1000, 3, Desired.RUNNING, "", datetime(2026, 1, 1, tzinfo=UTC), None)
     folder = roots.versions_folder(name) / ("a" * 40)
-    # Not as it would be read: what a config may not even ask for is not done either.
-    config = AgentConfig().model_copy(update={"environment": environment or {}})
-    return plan_container(record, roots, SETTINGS, config_folder=folder, config=config)
+    return plan_container(record, roots, SETTINGS, config_folder=folder, environment=environment or {})
 
 
 @pytest.fixture
@@ -172,7 +169,7 @@ def test_a_repo_that_is_not_named_stays_refused(foreign: Foreign) -> None:
 
 def plan_with(roots: Roots, settings: HarnessSettings) -> ContainerSpec:
     record = AgentRecord("alice", 1000, 3, Desired.RUNNING, "", datetime(2026, 1, 1, tzinfo=UTC), None)
-    return plan_container(record, roots, settings, config_folder=roots.versions_folder("alice"), config=AgentConfig())
+    return plan_container(record, roots, settings, config_folder=roots.versions_folder("alice"), environment={})
 
 
 def test_an_agent_with_a_login_of_its_own_reaches_the_model_by_a_port(roots: Roots) -> None:

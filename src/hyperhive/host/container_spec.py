@@ -5,15 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperhive.core.limits import Limits, parse_memory_bytes
 from hyperhive.core.login import PLACEHOLDER
 from hyperhive.core.names import MANAGER, container_name
 from hyperhive.core.paths import Roots
 from hyperhive.host.drivers.protocol import ContainerSpec, Mount
 from hyperhive.host.git_config import APPLIED, GIT_CONFIG_FILE
 from hyperhive.host.store.rows import AgentRecord
-from hyperhive.wire.agent_config import AgentConfig
-from hyperhive.wire.agent_config import Limits as LimitsConfig
 from hyperhive.wire.agent_link import EGRESS_PORT, MODEL_PORT
 
 HARNESS = (sys.executable, "-I", "-m", "hyperhive.harness.main")
@@ -65,11 +62,11 @@ def plan_container(
     settings: HarnessSettings,
     *,
     config_folder: Path,
-    config: AgentConfig,
+    environment: Mapping[str, str],
 ) -> ContainerSpec:
     """The container of one agent for its present generation.
 
-    `config_folder` has the files of its `config`. Of the variables that both set, ours counts.
+    `config_folder` has the files of its config, and `environment` is what that config adds: ours counts more.
     """
     mounts = [
         Mount(roots.state_folder(record.name), Path("/state"), writable=True),
@@ -87,17 +84,10 @@ def plan_container(
     return ContainerSpec(
         name=container_name(record.name),
         command=HARNESS,
-        environment=_drop_ours(config.environment) | _environment(record, settings),
+        environment=_drop_ours(environment) | _environment(record, settings),
         mounts=tuple(mounts),
         uid=record.uid,
-        packages=tuple(config.packages),
-        limits=_plan_limits(config.limits),
     )
-
-
-def _plan_limits(wanted: LimitsConfig) -> Limits:
-    memory_bytes = None if wanted.memory is None else parse_memory_bytes(wanted.memory)
-    return Limits(memory_bytes, wanted.cpu, wanted.tasks)
 
 
 def _drop_ours(environment: Mapping[str, str]) -> dict[str, str]:

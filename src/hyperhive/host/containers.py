@@ -193,7 +193,7 @@ class Containers:
             self._roots,
             self._settings,
             config_folder=version.folder,
-            config=version.config,
+            environment=version.config.environment,
         )
         await self._driver.create(spec)
         await self._driver.start(spec)

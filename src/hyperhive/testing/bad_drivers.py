@@ -28,9 +28,6 @@ class AnyDriver(Protocol[SpecT_contra, ObservationT_co]):
 
     name: str
 
-    @property
-    def unlimited(self) -> Mapping[str, str]: ...
-
     async def prepare(self) -> None: ...
     async def build(self, packages: Sequence[str]) -> Mapping[str, str]: ...
     async def create(self, spec: SpecT_contra) -> None: ...
@@ -49,10 +46,6 @@ class Faithful(Generic[SpecT, ObservationT]):
 
     inner: AnyDriver[SpecT, ObservationT]
     name: str = "faithful"
-
-    @property
-    def unlimited(self) -> Mapping[str, str]:
-        return self.inner.unlimited
 
     async def prepare(self) -> None:
         await self.inner.prepare()

@@ -102,7 +102,6 @@ class BubblewrapDriver:
         self._as_root = os.geteuid() == 0
         self._boot_id = load_boot_id()
         self._kills = KillWatch()
-        self.unlimited: Mapping[str, str] = dict.fromkeys(("memory", "cpu", "tasks"), "the driver sets no limits")
 
     async def prepare(self) -> None:
         for program, package in _PROGRAMS.items():

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 from hyperhive.core.errors import HiveError
-from hyperhive.core.limits import UNLIMITED, Limits
 from hyperhive.system.process import Completed
 
 
@@ -39,8 +38,6 @@ class ContainerSpec:
     `name` is the container's. `command` is an argv inside the container; its standard output and error are the
     container's log. `uid` owns the writable mounts on the host: the container's user is that uid and no other
     (None: the daemon is not root, everything has the daemon's own uid). `environment` is the whole environment.
-    `packages` are those that `build` was called with before. Of `limits` a driver sets what it can: see
-    `Driver.unlimited`.
     """
 
     name: str
@@ -49,8 +46,6 @@ class ContainerSpec:
     mounts: tuple[Mount, ...] = ()
     uid: int | None = None
     working_folder: Path = Path("/state")
-    packages: tuple[str, ...] = ()
-    limits: Limits = UNLIMITED
 
 
 class ContainerState(StrEnum):
@@ -101,14 +96,6 @@ class Driver(Protocol):
     """
 
     name: str
-
-    @property
-    def unlimited(self) -> Mapping[str, str]:
-        """The limits that it cannot set on this machine, by their keys in a config (memory, cpu, tasks), and why.
-
-        Known once it is prepared. Containers start without them.
-        """
-        ...
 
     async def prepare(self) -> None:
         """Checks that this machine can run the driver. Called once before all else.
