@@ -376,6 +376,21 @@ async def test_what_waits_beyond_the_limit_is_answered_once_there_is_room(arena:
     writer.transport.abort()
 
 
+async def test_a_hundred_thousand_empty_lines_end_the_connection_of_who_sends_them(arena: Arena) -> None:
+    """At the rate of requests they would be looked at for minutes, and its end not be seen before."""
+    carol = await arena.link("carol")
+    for _ in range(5):
+        reader, writer = await open_link(arena)
+        writer.write(b"\n" * 100_000)
+        async with asyncio.timeout(PATIENCE_S):
+            refused = json.loads(await reader.readline())
+            assert "too many lines" in refused["error"]["message"]
+            assert await carol.call(wire.RECV, max=1, wait_s=0)
+        writer.transport.abort()
+    carol.close()
+    await asyncio.to_thread(check_daemon, arena)
+
+
 async def test_an_agent_that_opens_connections_without_end_gets_no_more_than_its_share(arena: Arena) -> None:
     opened: list[Streams] = []
     try:

@@ -34,6 +34,9 @@ IN_FLIGHT_LIMIT = 32
 # that floods leaves the daemon its time for others.
 REQUESTS = Rate(burst=1_000, per_minute=60_000)
 SLOWED_S = 0.02
+# What is read at once, 256 KiB, holds fewer requests than that: more lines are none. To look at each at that rate would
+# take minutes, in which not even the end of the connection is seen.
+LINES_LIMIT = 10_000
 # A harness that does not read its answers is cut off above this many bytes.
 UNREAD_LIMIT_BYTES = 8 * 1024 * 1024
 
@@ -91,8 +94,9 @@ class LinkConnection(asyncio.Protocol):
             self._lines.extend(lines)
         if rest:
             self._buffer += rest
-        if len(self._buffer) > LINE_LIMIT_BYTES:
-            self._write(encode_error(None, ProtocolError(INVALID_REQUEST, "the line is too long")))
+        if len(self._buffer) > LINE_LIMIT_BYTES or len(self._lines) > LINES_LIMIT:
+            what = "the line is too long" if len(self._buffer) > LINE_LIMIT_BYTES else "there are too many lines"
+            self._write(encode_error(None, ProtocolError(INVALID_REQUEST, what)))
             self.close()
             return
         self._pump()
