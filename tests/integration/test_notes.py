@@ -10,7 +10,7 @@ import pytest
 
 import link_peer
 from config_rig import ConfigRig, open_config_rig
-from harness_rig import ModelRelay
+from harness_rig import ModelRelay, eventually
 from hyperhive.core.errors import UnavailableError
 from hyperhive.core.questions import QuestionKind
 from hyperhive.harness.events import EventStore
@@ -166,16 +166,12 @@ async def test_a_side_session_that_fails_or_is_stopped_leaves_no_process(claude:
     with pytest.raises(UnavailableError, match="400"):
         await claude.ask("%% error 400 always\n%% say never")
     asking = asyncio.create_task(claude.ask("%% hang always\n%% say never"))
-    async with asyncio.timeout(30):
-        while not find_processes(tmp_path):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: find_processes(tmp_path))
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     # They were killed: the kernel may take a moment to end them.
-    async with asyncio.timeout(30):
-        while find_processes(tmp_path):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: not find_processes(tmp_path))
 
 
 async def test_a_side_session_without_an_answer_ends_at_its_deadline(relay: ModelRelay, tmp_path: Path) -> None:
@@ -183,9 +179,7 @@ async def test_a_side_session_without_an_answer_ends_at_its_deadline(relay: Mode
     slow = SideSession(None, tmp_path, INSTRUCTIONS, lambda: "", deadline_s=3)
     with pytest.raises(UnavailableError, match="did not answer within 3 s"):
         await slow.ask("%% hang always\n%% say never")
-    async with asyncio.timeout(30):
-        while find_processes(tmp_path):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: not find_processes(tmp_path))
 
 
 async def test_notes_that_give_orders_are_only_text(hive: Hive) -> None:
