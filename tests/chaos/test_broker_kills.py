@@ -21,6 +21,5 @@ def test_nothing_is_lost_doubled_or_out_of_order_in_50_kills_of_daemon_and_harne
     assert outcome.kills.total() == KILLS
     # The kills hit what they are meant to hit.
     assert min(outcome.kills[what] for what in ("daemon", "daemon at start", "daemon and harnesses", "harnesses")) >= 2
-    # How many there are is the machine's speed: enough for each kill to meet some.
-    assert outcome.confirmed > 500 and outcome.came_again > 20 and outcome.repeated_sends > 20, outcome.render()
+    assert outcome.confirmed > 2000 and outcome.came_again > 50 and outcome.repeated_sends > 50, outcome.render()
     assert outcome.pss_bytes < PSS_LIMIT_BYTES, outcome.render()

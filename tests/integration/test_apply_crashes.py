@@ -165,7 +165,7 @@ def test_an_apply_is_carried_out_once_whatever_step_the_daemon_dies_at(doomed: D
         return died
 
     steps = crash_at_each_step(doomed, 1, run)
-    assert steps > 15
+    assert steps > 20
 
 
 @pytest.mark.slow
