@@ -1,6 +1,7 @@
 """What the nspawn driver promises beside the contract: how it fails, and what is left when it is tampered with."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from bubblewrap_checks import (
     a_mount_may_not_replace_a_part_of_the_sandbox,
@@ -58,6 +61,23 @@ async def none_of_its_processes_is_a_child_of_the_daemon(rig: Rig) -> None:
     for process in (await _start_and_list(rig)).values():
         parent = find_parent(process.pid)
         assert parent is None or parent.pid != os.getpid()
+
+
+async def a_daemon_with_many_handles_starts_one_as_any_other(rig: Rig) -> None:
+    # The daemon's loop leaves to what it starts the ends that it listens to, under the numbers that they have.
+    async def start() -> None:
+        spec = rig.spec("sh", "-c", SLEEP)
+        await rig.another.create(spec)
+        await rig.another.start(spec)
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        await asyncio.to_thread(uvloop.run, start())
+    for process in _list_processes(rig).values():
+        handles = [int(handle.name) for handle in Path(f"/proc/{process.pid}/fd").iterdir()]
+        assert max(handles, default=0) < 200
+    await rig.driver.stop("alice", 5)
 
 
 async def a_container_held_by_its_own_debugger_still_ends(rig: Rig) -> None:
@@ -304,6 +324,7 @@ CHECKS: dict[str, Check] = {
         whichever_of_its_processes_is_killed_nothing_is_left,
         without_what_watches_it_a_container_runs_on_and_can_be_ended,
         none_of_its_processes_is_a_child_of_the_daemon,
+        a_daemon_with_many_handles_starts_one_as_any_other,
         a_container_held_by_its_own_debugger_still_ends,
         an_end_that_is_reported_late_is_told_as_it_was,
         an_end_that_is_never_reported_is_told_as_unknown,

@@ -57,8 +57,6 @@ _CREDENTIALS = struct.Struct("=iII")
 _LENGTH = struct.Struct("=I")
 # Where what watches has our end of the socket.
 _OUR_HANDLE = 4
-# A launch has fewer than half as many.
-_HANDLES = 64
 
 # Its first argument is the report. Handle 0 is the container's end of the socket, kept no longer than needed: that
 # everybody has closed it is how our end knows that the container is over. Through handle 4, our end, the first process
@@ -271,7 +269,8 @@ def _start_nspawn(plan: dict[str, Any], ours: socket.socket, theirs: socket.sock
         for source, number in ((inner, 0), (said, 1), (said, 2), (mine, _OUR_HANDLE)):
             os.dup2(source, number)
         os.close(3)
-        os.closerange(_OUR_HANDLE + 1, _HANDLES)
+        # Also what we were given unasked: an event loop may leave us the other ends of what it hears us by.
+        os.closerange(_OUR_HANDLE + 1, os.sysconf("SC_OPEN_MAX"))
         os.chdir("/")
         argv = ["sh", "-c", _WATCH, "watch", plan["report"], *plan["nspawn"]]
         os.execvpe(argv[0], argv, plan["nspawn_environment"])  # noqa: S606 - to start it is what this is for
@@ -282,7 +281,7 @@ def _start_nspawn(plan: dict[str, Any], ours: socket.socket, theirs: socket.sock
 
 
 def _move_up(number: int) -> int:
-    return fcntl.fcntl(number, fcntl.F_DUPFD, _HANDLES // 2)
+    return fcntl.fcntl(number, fcntl.F_DUPFD, _OUR_HANDLE + 1)
 
 
 def _wait_standing(ours: socket.socket) -> int:
