@@ -1,6 +1,7 @@
 """The broker on a real store: nothing lost, nothing again after ack, order kept."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -52,6 +53,33 @@ async def test_a_wait_ends_with_the_message(broker: Broker) -> None:
     async with asyncio.timeout(5):
         messages, _ = await waiting
     assert [message.body for message in messages] == ["hello"]
+
+
+async def test_what_a_failed_commit_did_not_hand_out_comes_before_what_is_sent_after_it(tmp_path: Path) -> None:
+    feed = Feed()
+    store = Store(tmp_path / "hive.sqlite", "hive", feed.publish_events)
+    broker = Broker(store, get_policy, lambda _: None)
+    feed.listen(broker.on_event)
+    for name in ("alice", "bob", "carol"):
+        await store.write(lambda tx, name=name: insert_agent(tx, name, None))
+    first = await broker.send("alice", "bob", "first")
+    gate = threading.Event()
+    blocked = asyncio.ensure_future(store.write(lambda _: gate.wait(20)))
+    await asyncio.sleep(0)
+    # Both are looked for at once, and no number of SQLite's is as large: nothing of either is stored.
+    taking = [broker.recv("bob", 1, 10, 30), broker.recv("carol", 2**70, 10, 30)]
+    both = asyncio.gather(*taking, return_exceptions=True)
+    await asyncio.sleep(0)
+    gate.set()
+    await blocked
+    assert [type(outcome) for outcome in await both] == [OverflowError, OverflowError]
+    again = asyncio.ensure_future(broker.recv("bob", 1, 10, 30))
+    await asyncio.sleep(0)
+    await broker.send("alice", "bob", "second")
+    async with asyncio.timeout(20):
+        messages, _ = await again
+    assert messages[0].id == first.id
+    store.close()
 
 
 async def test_what_comes_while_its_container_is_being_stopped_is_not_handed_to_that_one(tmp_path: Path) -> None:

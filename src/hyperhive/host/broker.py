@@ -116,7 +116,7 @@ class Broker:
         self._sends = store.open_lane(lambda tx, items: store_sends(tx, items, self._waiting), self._sent)
         self._acks = store.open_lane(_store_acks, _acked)
         self._looks = store.open_lane(self._look, self._looked)
-        store.watch(self._waiting.on_change)
+        store.watch(self._waiting.on_change, self._waiting.forget)
 
     async def load(self) -> None:
         """At the daemon's start, before any harness connects: which keys were used of late."""

@@ -164,6 +164,12 @@ class Waiting:
     def note_between(self, sender: str, recipient: str, count: int) -> None:
         self._between.setdefault(recipient, {})[sender] = count
 
+    def forget(self) -> None:
+        """What was noted may be of a change that came to nothing: all of it has to be looked for again."""
+        self._clear.clear()
+        self._lengths.clear()
+        self._between.clear()
+
     def on_change(self, events: Sequence[Event]) -> None:
         """Told of each change before its commit, in the thread that makes it: see `Store.watch`."""
         for event in events:

@@ -192,9 +192,13 @@ class _LaneRun(Generic[T, R]):
 class Writer:
     """The only connection that writes. Made and used on the event loop; its thread ends with `close`."""
 
-    def __init__(self, connection: sqlite3.Connection, broken: Callable[[], None]) -> None:
-        """`broken` is called on the event loop once the disk failed: from then on every change is refused."""
+    def __init__(self, connection: sqlite3.Connection, broken: Callable[[], None], undone: Callable[[], None]) -> None:
+        """`broken` is called on the event loop once the disk failed: from then on every change is refused.
+
+        `undone` is called on the writer's thread when changes came to nothing, before any other is begun.
+        """
         self._connection = connection
+        self._on_undone = undone
         self._on_broken = broken
         self._queue: queue.SimpleQueue[_Job[Any] | Lane[Any, Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -271,6 +275,7 @@ class Writer:
         except (sqlite3.Error, StorageError) as error:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("rollback")
+            self._on_undone()
             failure = self._explain(error)
             for work in batch:
                 work.error = failure
@@ -289,6 +294,7 @@ class Writer:
             if not self._connection.in_transaction:
                 raise self._explain(error) from error
             self._connection.execute("rollback to job")
+            self._on_undone()
             work.error = self._explain(error) if isinstance(error, sqlite3.OperationalError) else error
         self._connection.execute("release job")
 

@@ -121,11 +121,12 @@ class Store:
         if schema == "hive":
             begin_audit(connection)
             extend_wal(connection, path)
-        self._writer = Writer(connection, broken)
         self._reader = Reader(path)
         self._publish = publish
         self.audit_gate = AuditGate()
         self._watchers: list[Callable[[Sequence[Event]], None]] = []
+        self._forgetters: list[Callable[[], None]] = []
+        self._writer = Writer(connection, broken, self._forget)
 
     async def write(self, change: Callable[[Transaction], T]) -> T:
         """Runs `change` in a transaction and returns its value once it is durable.
@@ -161,12 +162,18 @@ class Store:
 
         return self._writer.open_lane(job, finish)
 
-    def watch(self, watcher: Callable[[Sequence[Event]], None]) -> None:
+    def watch(self, watcher: Callable[[Sequence[Event]], None], undone: Callable[[], None]) -> None:
         """Has `watcher` called with the events of each change before it is committed, on the writer's thread.
 
-        What is told to it may yet come to nothing. It must return at once and never raise.
+        What is told to it may yet come to nothing: then `undone` is called there, before the next change is begun.
+        Both must return at once and never raise.
         """
         self._watchers.append(watcher)
+        self._forgetters.append(undone)
+
+    def _forget(self) -> None:
+        for undone in self._forgetters:
+            undone()
 
     def _run(
         self, connection: sqlite3.Connection, change: Callable[[Transaction], T], actor: str = HIVE
