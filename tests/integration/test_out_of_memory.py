@@ -18,6 +18,7 @@ from harness_rig import Rig, eventually, open_rig
 from hyperhive.core.events import EventName
 from hyperhive.core.limits import Limits
 from hyperhive.core.parking import ParkKind
+from hyperhive.host.drivers.container_groups import ContainerGroups
 from hyperhive.host.drivers.protocol import ContainerState, DriverError, ExitCause
 from hyperhive.system.pids import list_children
 from lifecycle_rig import open_hive
@@ -91,10 +92,12 @@ async def test_a_container_that_was_killed_while_another_ran_out_of_memory_is_no
     assert (await drivers.wait_state(ContainerState.EXITED, "bob")).cause is ExitCause.SIGNAL
 
 
-async def test_a_driver_of_a_later_daemon_does_not_guess(drivers: DriverRig) -> None:
+async def test_a_driver_of_a_later_daemon_knows_it_by_the_group_and_else_does_not_guess(drivers: DriverRig) -> None:
     await start(drivers)
     tell(drivers, "alice", "grow")
     assert (await drivers.wait_state(ContainerState.EXITED)).cause is ExitCause.OUT_OF_MEMORY
+    assert (await drivers.another.observe("alice")).cause is ExitCause.OUT_OF_MEMORY
+    await ContainerGroups(drivers.folder / "containers", as_root=True).remove("alice")
     assert (await drivers.another.observe("alice")).cause is ExitCause.SIGNAL
 
 

@@ -27,12 +27,12 @@ def plan(spec: ContainerSpec = SPEC) -> dict[str, object]:
 
 
 def test_a_secret_is_in_the_bundle_and_in_no_argv() -> None:
-    assert "canary" in json.dumps(render_bundle(SPEC))
+    assert "canary" in json.dumps(render_bundle(SPEC, ()))
     assert "canary" not in json.dumps(plan())
 
 
 def test_the_container_is_of_the_range_of_its_uid_and_has_no_capability() -> None:
-    bundle = render_bundle(SPEC)
+    bundle = render_bundle(SPEC, ())
     mapping = [{"containerID": 0, "hostID": range_start(FIRST_RANGED_UID), "size": RANGE_WIDTH}]
     assert bundle["linux"]["uidMappings"] == bundle["linux"]["gidMappings"] == mapping
     assert {"type": "user"} in bundle["linux"]["namespaces"]
@@ -41,10 +41,19 @@ def test_the_container_is_of_the_range_of_its_uid_and_has_no_capability() -> Non
 
 
 def test_each_mount_is_one_of_its_own_and_only_what_may_be_written_can_be() -> None:
-    options = {mount["destination"]: mount["options"] for mount in render_bundle(SPEC)["mounts"] if "options" in mount}
+    options = {
+        mount["destination"]: mount["options"] for mount in render_bundle(SPEC, ())["mounts"] if "options" in mount
+    }
     assert options["/state"] == ["rbind", "nosuid", "nodev", "rw"]
     assert options["/run/hive"] == ["rbind", "nosuid", "nodev", "ro"]
     assert "size=1073741824" in options["/tmp"] and "mode=0700" in options["/home/agent"]
+
+
+def test_a_program_that_is_among_temporary_files_is_seen_and_the_rest_of_them_is_not() -> None:
+    program = (Mount(Path("/tmp/hive/.venv"), Path("/tmp/hive/.venv")), Mount(Path("/opt/hive"), Path("/opt/hive")))
+    targets = [mount["destination"] for mount in render_bundle(SPEC, program)["mounts"]]
+    assert targets.index("/tmp") < targets.index("/tmp/hive/.venv")
+    assert "/opt/hive" not in targets
 
 
 def test_the_places_of_its_mounts_are_in_its_root() -> None:
@@ -56,7 +65,7 @@ def test_the_places_of_its_mounts_are_in_its_root() -> None:
 def test_only_a_container_that_is_to_be_in_the_hosts_network_is() -> None:
     shared = ContainerSpec("alice", ("true",), {}, uid=FIRST_RANGED_UID, host_network=True)
     assert "--network=none" in str(plan()["nspawn"]) and "--network=host" in str(plan(shared)["nspawn"])
-    assert {"type": "network"} not in render_bundle(shared)["linux"]["namespaces"]
+    assert {"type": "network"} not in render_bundle(shared, ())["linux"]["namespaces"]
 
 
 def test_hives_have_different_names_for_containers_of_the_same_name() -> None:

@@ -85,8 +85,8 @@ def plan_sandbox(
     }
 
 
-def render_bundle(spec: ContainerSpec) -> dict[str, Any]:
-    """The `config.json` of the container, of the OCI's kind."""
+def render_bundle(spec: ContainerSpec, program: Sequence[Mount]) -> dict[str, Any]:
+    """The `config.json` of the container, of the OCI's kind. `program` are the folders that the harness is in."""
     assert spec.uid is not None
     mapping = [{"containerID": 0, "hostID": range_start(spec.uid), "size": RANGE_WIDTH}]
     kinds = ("pid", "ipc", "uts", "mount", "user", *(() if spec.host_network else ("network",)))
@@ -98,7 +98,7 @@ def render_bundle(spec: ContainerSpec) -> dict[str, Any]:
         # It is read-only already; runsc would make it so anew, without the flags that it may not take away.
         "root": {"path": str(_ROOT), "readonly": False},
         "hostname": spec.name,
-        "mounts": [*_render_memory(), *(_render_mount(mount) for mount in spec.mounts)],
+        "mounts": [*_render_memory(), *map(_render_mount, _list_bound(spec, program))],
         "linux": {
             "namespaces": [{"type": kind} for kind in kinds],
             "uidMappings": mapping,
@@ -118,6 +118,12 @@ def render_process(environment: Mapping[str, str], working_folder: Path, command
         "capabilities": _NO_CAPABILITIES,
         "noNewPrivileges": True,
     }
+
+
+def _list_bound(spec: ContainerSpec, program: Sequence[Mount]) -> list[Mount]:
+    """Those of the spec, and what the sandbox's own memory for temporary files would hide of the program."""
+    hidden = [mount for mount in program if any(mount.target.is_relative_to(folder) for folder in SCRATCH)]
+    return sorted([*hidden, *spec.mounts], key=lambda mount: len(mount.target.parts))
 
 
 def _render_memory() -> list[dict[str, Any]]:
