@@ -1,9 +1,11 @@
 """The daemon, made to die of SIGKILL at its k-th effect: `python crashing_daemon.py STEPS_FILE CRASH_AT [FLAGS]`.
 
 An effect is a call through one of the doors: a process that is run (git, bubblewrap, rm), one that is started
-detached, a transaction of the database. A step is the moment before each of them, and for a transaction, which
+detached, a transaction of the database. A git that only reads is none: who dies before it leaves what he would have
+left at the step before. A step is the moment before each of them, and for a transaction, which
 answers whoever waits, also the moment after it. Steps are counted as long as the file STEPS_FILE is there, and the
 daemon kills itself at step CRASH_AT (0: never). They are written to the file, a line each, to see where it died.
+See `doors.py`.
 """
 
 import os
@@ -15,7 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from doors import COMMIT, PROGRAM, render_step, replace_function
 from hyperhive.system import process, sqlite
+
+# Of git's commands, those that change nothing.
+_READERS = {"cat-file", "diff-tree", "for-each-ref", "log", "ls-tree", "merge-base", "rev-list"}
 
 _steps_file = Path(sys.argv[1])
 _crash_at = int(sys.argv[2])
@@ -23,7 +29,7 @@ _count = 0
 _lock = threading.Lock()
 
 
-def step(what: str) -> None:
+def step(kind: str, what: str) -> None:
     global _count
     with _lock:
         try:
@@ -32,7 +38,7 @@ def step(what: str) -> None:
         except FileNotFoundError:
             return
         _count += 1
-        os.write(handle, f"{_count} {what}\n".encode())
+        os.write(handle, render_step(_count, kind, what).encode())
         os.close(handle)
         if _count == _crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -40,7 +46,10 @@ def step(what: str) -> None:
 
 def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(argv: Any, **options: Any) -> Any:
-        step(" ".join(str(part) for part in argv)[-160:])
+        words = [str(part) for part in argv]
+        if "git" not in words or _READERS.isdisjoint(words):
+            # A line each, whatever is said in it.
+            step(PROGRAM, " ".join(" ".join(words).split())[-160:])
         return await function(argv, **options)
 
     return call
@@ -48,15 +57,15 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def watched_commit(commit: Callable[..., None]) -> Callable[..., None]:
     def call(writer: sqlite.Writer, batch: Any) -> None:
-        step("before commit")
+        step(COMMIT, "before")
         commit(writer, batch)
-        step("after commit")
+        step(COMMIT, "after")
 
     return call
 
 
-process.run = watched(process.run)
-process.start_detached = watched(process.start_detached)
+for door in (process.run, process.start_detached):
+    replace_function(door, watched(door))
 sqlite.Writer._commit = watched_commit(sqlite.Writer._commit)  # pyright: ignore[reportPrivateUsage]
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from driver_limit_checks import LIMIT_CHECKS
 from driver_network_checks import NETWORK_CHECKS
-from driver_rig import DEADLINE_S, ENVIRONMENT, Rig, wait_until
+from driver_rig import DEADLINE_S, ENVIRONMENT, MOMENT_S, Rig, wait_until
 from hyperhive.core.errors import HiveError
 from hyperhive.host.drivers.protocol import ContainerState, DriverError, ExitCause, Mount
 
@@ -330,6 +330,19 @@ async def exec_ends_what_is_over_its_deadline(rig: Rig) -> None:
     assert (await rig.driver.observe("alice")).state is ContainerState.RUNNING
 
 
+async def exec_returns_at_its_deadline_though_what_it_left_holds_its_output(rig: Rig) -> None:
+    mark = _mark()
+    await rig.run(SLEEP)
+    started = asyncio.get_running_loop().time()
+    leave = f"for i in 1 2 3; do setsid sleep {mark} & done; echo >/state/ready; exec sleep 1000"
+    await refuses(rig.driver.exec("alice", ("sh", "-c", leave), 1.5))
+    assert asyncio.get_running_loop().time() - started < 1.5 + MOMENT_S
+    assert (rig.state() / "ready").exists()
+    assert await rig.ask("echo", "well") == "well\n"
+    await rig.driver.stop("alice", 1)
+    assert await _list_marked(rig, mark) == []
+
+
 async def exec_in_what_does_not_run_is_refused(rig: Rig) -> None:
     await refuses(rig.driver.exec("alice", ("true",), 1))
     await rig.driver.create(rig.spec("true"))
@@ -518,6 +531,7 @@ CONTRACT_CHECKS: dict[str, Check] = {
         exec_returns_status_and_output,
         exec_runs_as_the_command_does,
         exec_ends_what_is_over_its_deadline,
+        exec_returns_at_its_deadline_though_what_it_left_holds_its_output,
         exec_in_what_does_not_run_is_refused,
         logs_are_read_by_offset,
         a_log_goes_on_with_the_next_start,

@@ -5,18 +5,31 @@ Part of `driver_checks`: a check that meets a driver without a limit asserts the
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from driver_rig import DEADLINE_S, Rig, wait_until
+from driver_rig import DEADLINE_S, MOMENT_S, Rig, wait_until
 from hyperhive.core.limits import Limits
-from hyperhive.host.drivers.protocol import ContainerState, ExitCause
+from hyperhive.host.drivers.protocol import ContainerState, DriverError, ExitCause
+from hyperhive.system.cgroups import Usage
 
 _GOES_ON = "trap 'exit 0' TERM; sleep 1000 & wait"
 # tail keeps what may be the last lines: here all of one that never ends.
 _HOG = "exec tail </dev/zero"
+# Each has a session of its own, and the output of the first; none ends when there is no room for more.
+_BOMB = """
+import os
+while True:
+    try:
+        if os.fork() == 0:
+            os.setsid()
+    except OSError:
+        with open("/state/full", "w") as file:
+            file.write("\\n")
+"""
 _HOG_LIMIT_BYTES = 64 * 1024 * 1024
 _TASKS = 60
 _CPUS, _CPU_SPAN_S = 0.4, 3
@@ -32,6 +45,25 @@ async def the_limits_that_cannot_be_set_are_told_with_a_reason(rig: Rig) -> None
     # Whatever can be set, a container that is to have all of them starts.
     await _run(rig, "exit 0", Limits(256 * 1024 * 1024, 1.0, 100))
     assert (await rig.wait_state(ContainerState.EXITED)).exit_code == 0
+
+
+async def what_a_container_uses_is_told_where_it_is_counted(rig: Rig) -> None:
+    assert await rig.driver.find_usage("alice") == Usage()
+    limits = Limits(memory_bytes=256 * 1024 * 1024, tasks=100)
+    await _run(rig, _GOES_ON, limits)
+    usage = await rig.driver.find_usage("alice")
+    if "memory" in rig.driver.unlimited:
+        assert (usage.memory_bytes, usage.memory_limit_bytes) == (None, None)
+    else:
+        assert usage.memory_bytes is not None and 0 < usage.memory_bytes < 256 * 1024 * 1024
+        assert usage.memory_limit_bytes == limits.memory_bytes
+    if "tasks" in rig.driver.unlimited:
+        assert (usage.tasks, usage.tasks_limit) == (None, None)
+    else:
+        assert usage.tasks is not None and 1 < usage.tasks < 100
+        assert usage.tasks_limit == 100
+    await rig.driver.stop("alice", 1)
+    assert await rig.driver.find_usage("alice") == Usage()
 
 
 async def a_memory_hog_is_ended_and_told_and_another_container_goes_on(rig: Rig) -> None:
@@ -90,6 +122,36 @@ async def a_bomb_that_goes_on_starting_processes_can_be_stopped(rig: Rig) -> Non
     assert (await rig.driver.observe("alice")).state is ContainerState.STOPPED
     await rig.driver.start(replace(rig.spec("true"), limits=limits))
     assert (await rig.wait_state(ContainerState.EXITED)).exit_code == 0
+
+
+async def exec_returns_at_its_deadline_while_a_bomb_holds_its_output(rig: Rig) -> None:
+    limits = Limits(cpus=1.0, tasks=_TASKS)
+    if await _cannot(rig, "tasks", limits):
+        return
+    mark = f"{os.getpid()}{next(_marks):04}.75"
+    await _run(rig, _GOES_ON, limits)
+    await _run(rig, _GOES_ON, limits, name="bob")
+    bomb = (sys.executable, "-c", _BOMB, mark)
+    assert await _fails_in_time(rig, bomb, 4.0)
+    await rig.wait_file("full")
+    assert _count_processes(mark) > _TASKS // 2
+    # Now there is no room for another process, and still it is told within its time.
+    assert await _fails_in_time(rig, ("echo", "well"), 4.0)
+    assert await rig.ask("echo", "well", name="bob") == "well\n"
+    await rig.driver.stop("alice", 0.1)
+    assert _count_processes(mark) == 0
+
+
+async def _fails_in_time(rig: Rig, command: tuple[str, ...], timeout_s: float) -> bool:
+    """Whether what is run in alice's container is refused, or ended at its deadline; in either case not later."""
+    started_s = time.monotonic()
+    try:
+        await rig.driver.exec("alice", command, timeout_s)
+    except DriverError:
+        return True
+    finally:
+        assert time.monotonic() - started_s < timeout_s + MOMENT_S
+    return False
 
 
 async def a_share_of_a_processor_is_kept(rig: Rig) -> None:
@@ -175,10 +237,12 @@ LIMIT_CHECKS: dict[str, Callable[[Rig], Awaitable[None]]] = {
     check.__name__: check
     for check in (
         the_limits_that_cannot_be_set_are_told_with_a_reason,
+        what_a_container_uses_is_told_where_it_is_counted,
         a_memory_hog_is_ended_and_told_and_another_container_goes_on,
         temporary_files_count_as_memory,
         a_fork_bomb_ends_at_its_limit_and_another_container_starts_processes,
         a_bomb_that_goes_on_starting_processes_can_be_stopped,
+        exec_returns_at_its_deadline_while_a_bomb_holds_its_output,
         a_share_of_a_processor_is_kept,
         another_start_takes_the_changed_limits,
     )

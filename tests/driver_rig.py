@@ -26,6 +26,8 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/agent", "L
 FIRST_UID = FIRST_RANGED_UID + 1000 * RANGE_WIDTH
 NAMES = ("alice", "bob")
 DEADLINE_S = 15.0
+# What may come on top of a deadline, on a machine under load.
+MOMENT_S = 5.0
 
 Wrap = Callable[[Driver], Driver]
 

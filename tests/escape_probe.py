@@ -91,7 +91,9 @@ def main(wanted: dict[str, Any]) -> dict[str, Any]:
         **_try_memory(wanted),
         **_try_sockets(wanted),
     }
-    found = {name: _try(attempt) for name, attempt in attempts.items()}
+    # What would end the probe, were it allowed.
+    spared = wanted.get("spared", ())
+    found = {name: _try(attempt) for name, attempt in attempts.items() if name not in spared}
     mounted, opened, changed = _mount_anew(place)
     writable = _list_writable(Path("/proc"))
     changed |= _change(writable)
@@ -163,6 +165,12 @@ def _try_files(place: Path, wanted: dict[str, Any]) -> Attempts:
         "uncover what is hidden": lambda: _uncover("/sys"),
         "make a device in memory": lambda: os.mknod("/dev/shm/disk", 0o600 | stat.S_IFBLK, os.makedev(*wanted["disk"])),
         "make a device at home": lambda: os.mknod(place / "disk", 0o600 | stat.S_IFBLK, os.makedev(*wanted["disk"])),
+        # What was made writable or known to be a device, if it was.
+        "a file of the system": lambda: _write_new("/usr/left"),
+        "a file among the sockets": lambda: _write_new("/run/hive/left"),
+        "users of the system": lambda: os.close(os.open("/etc/passwd", os.O_WRONLY | os.O_APPEND)),
+        "open a device in memory": lambda: os.close(os.open("/dev/shm/disk", os.O_RDONLY | os.O_NONBLOCK)),
+        "open a device at home": lambda: os.close(os.open(place / "disk", os.O_RDONLY | os.O_NONBLOCK)),
         "a file of another's": lambda: _give(place / "module.ko", wanted["uid"]),
     }
 
@@ -302,6 +310,10 @@ def _uncover(path: str) -> None:
 
 def _give(path: Path, uid: int) -> None:
     os.chown(path, uid, uid)
+
+
+def _write_new(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
 
 
 def _open_queue(name: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, DriverError, Observation
 from hyperhive.host.link.server import HIVE_SOCKET
+from hyperhive.system.cgroups import Usage
 from hyperhive.system.process import Completed
 from hyperhive.wire.agent_link import HELLO, PROTOCOL_VERSION, SET_CONFIG, HelloParams
 from hyperhive.wire.jsonrpc import Request, Response, decode_line, encode_request, encode_result
@@ -121,6 +122,9 @@ class FileDriver:
 
     async def log_range(self, name: str) -> tuple[int, int]:
         return 0, 0
+
+    async def find_usage(self, name: str) -> Usage:
+        return Usage()
 
     async def crash(self, name: str) -> None:
         """Ends a container as if it had done so itself."""

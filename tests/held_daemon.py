@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from doors import replace_function
 from hyperhive.system import process
 
 _hold_file = Path(sys.argv[1])
@@ -21,7 +22,7 @@ async def start_when_let(argv: Any, **options: Any) -> None:
     await _start_detached(argv, **options)
 
 
-process.start_detached = start_when_let
+replace_function(_start_detached, start_when_let)
 
 if __name__ == "__main__":
     sys.argv = ["hived", *sys.argv[2:]]

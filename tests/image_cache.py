@@ -6,6 +6,8 @@ It is what a hive would build, some 250 MB. Whoever tests what happens to images
 import asyncio
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 
 from hyperhive.host.drivers.images import Images
@@ -33,6 +35,21 @@ async def load_images() -> Images:
 def make_images() -> Images:
     """The same for fixtures that are not async."""
     return asyncio.run(load_images())
+
+
+def link_images(folder: Path) -> Path:
+    """Makes `folder` one of images with that base, and the lists of packages that came with it; returns the base's.
+
+    What is built there is the test's own.
+    """
+    [root] = make_images().find_layers([])
+    base = root.parent
+    folder.mkdir(mode=0o700)
+    linked = subprocess.run(["cp", "-al", str(base), str(folder / base.name)], check=False, capture_output=True)
+    if linked.returncode != 0:
+        subprocess.run(["cp", "-a", str(base), str(folder / base.name)], check=True)
+    shutil.copytree(find_folder() / "apt", folder / "apt")
+    return folder / base.name
 
 
 _loaded: list[Images] = []

@@ -106,3 +106,26 @@ def test_text_that_is_selected_stays_selected(page: Page, hive: HiveProcess) -> 
     send_updates(hive, 100)
     expect(page.get_by_test_id("flow").get_by_text("update 99")).to_be_visible(timeout=60_000)
     assert page.evaluate("String(getSelection())") == selected
+
+
+def test_a_press_counts_for_what_it_began_on_when_that_moves_away_meanwhile(page: Page, hive: HiveProcess) -> None:
+    hive.wait_state("manager", "idle")
+    hive.post("/api/agents", {"name": "alice"})
+    hive.wait_state("alice", "idle")
+    approval = hive.post("/api/egress/proposals", {"agent": "alice", "entry": "example.org"})
+    expect(page.get_by_test_id(f"meaning-{approval['id']}")).to_be_visible(timeout=30_000)
+    need = page.get_by_test_id("needs").locator("li")
+    expect(need).to_have_count(1, timeout=30_000)
+    toggle = page.get_by_test_id("config-toggle-alice")
+    box = toggle.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    # What needed the operator goes, above, and all below it moves up.
+    hive.post(f"/api/approvals/{approval['id']}/deny", {"reason": "no"})
+    expect(need).to_have_count(0, timeout=30_000)
+    moved = toggle.bounding_box()
+    assert moved is not None
+    assert moved["y"] + moved["height"] < box["y"]
+    page.mouse.up()
+    expect(page.get_by_test_id("config-alice")).to_be_visible(timeout=30_000)

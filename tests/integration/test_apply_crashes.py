@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from doors import COMMIT, PROGRAM, read_kinds
 from hive_process import HiveProcess, end_hive, wait_for
 from hyperhive.cli.client import Client, NoHiveError
 from hyperhive.core.errors import NotFoundError, UnavailableError
@@ -31,6 +32,8 @@ class Doomed:
 
     def __init__(self, folder: Path) -> None:
         self.steps_file = folder / "steps"
+        # The kinds of the steps that it died at.
+        self.deaths: list[str] = []
         self.hive = HiveProcess(folder / "data")
         self.proposer = Proposer(self.hive, folder / "copies")
         # The command's own client leaves no socket open when the daemon dies in the middle of an answer.
@@ -53,8 +56,12 @@ class Doomed:
         process = self.hive.process
         wait_for(lambda: process.poll() is not None or self.is_done(approval, agent), "the daemon's end, or the act's")
         # What it does from now on is no step of this any more.
+        kinds = read_kinds(self.steps_file)
         self.steps_file.unlink()
-        return process.poll() is not None
+        died = process.poll() is not None
+        if died:
+            self.deaths.append(kinds[-1])
+        return died
 
     def is_done(self, approval: int, agent: str) -> bool:
         """Whether an approval has ended, and all that follows from its end was done."""
@@ -129,6 +136,9 @@ def crash_at_each_step(doomed: Doomed, stride: int, run: Callable[[int], bool]) 
         doomed.start(crash_at)
         if not run(crash_at):
             doomed.hive.stop()
+            deaths, doomed.deaths = doomed.deaths, []
+            # If not, a door is not watched, and what was survived is less than it seems.
+            assert set(deaths) == {PROGRAM, COMMIT}
             return crash_at
     raise AssertionError(f"it takes more than {STEPS_LIMIT} steps")
 

@@ -21,6 +21,7 @@ ACTS = {
     "egress revoke",
     "audit export",
     "snapshot rm",
+    "images rm",
 }
 
 # The arguments of each command that reads. {message} and {approval} are there, and `writer` is an agent.
@@ -42,6 +43,8 @@ READS: dict[str, list[str]] = {
     "egress show": [],
     "egress grants": [],
     "quota": [],
+    "images list": [],
+    "images verify": [],
     "reminders": [],
     "snapshots": [],
     "stats": [],
@@ -63,7 +66,7 @@ READS: dict[str, list[str]] = {
 # These write, and say in JSON what came of it; or they go on for ever. Others' tests have them.
 WRITES = {
     *("spawn", "send", "approve", "deny", "revert", "discard", "revive", "purge", "pause", "grant", "login", "tail"),
-    *("show", "shell", "egress allow", "token create", "webhook add", "backup", "restore"),
+    *("show", "shell", "egress allow", "token create", "webhook add", "backup", "restore", "images prune"),
     *("snapshot take", "snapshot restore", "snapshot fork", "snapshot export", "snapshot import"),
 }
 POLICY_VERDICTS = {0, 1, 4}

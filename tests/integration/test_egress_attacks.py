@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from egress_attacks import INJECTED, INNER, MAPPED, METADATA, NUMBERS, SMUGGLED, connect
 from egress_rig import CONNECTED, DEADLINE_S, Rig, echo, look_up_in, open_rig, serve
 from hyperhive.core.egress import HEAD_LIMIT_BYTES, EgressPolicy, Target
 from hyperhive.host import egress_dial
@@ -29,20 +30,10 @@ async def refuse(rig: Rig, request: bytes) -> bytes:
     return answer
 
 
-def connect(target: str, *headers: str) -> bytes:
-    return "\r\n".join([f"CONNECT {target} HTTP/1.1", *headers, "", ""]).encode("latin-1")
-
-
 # -- cloud metadata, and the machine itself ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("169.254.169.254", "[fd00:ec2::254]", "[fe80::a9fe:a9fe]", "[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]"),
-        *("[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::1]", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
-    ],
-)
+@pytest.mark.parametrize("host", METADATA)
 async def test_cloud_metadata_is_not_reached_by_its_address(tmp_path: Path, host: str) -> None:
     async with open_rig(tmp_path, CARELESS) as rig:
         for port in (80, 443):
@@ -60,13 +51,7 @@ async def test_cloud_metadata_is_not_reached_by_a_name(tmp_path: Path, address: 
         assert b"X-Hive-Rule: address" in await refuse(rig, plain + b"Metadata-Flavor: Google\r\n\r\n")
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("2852039166", "0xa9fea9fe", "0xa9.0xfe.0xa9.0xfe", "0251.0376.0251.0376", "169.254.43518", "169.16689662"),
-        *("127.1", "0x7f.1", "2130706433", "017700000001", "0", "0.0.0.0", "127.000.000.001", "127.0.0.1."),
-    ],
-)
+@pytest.mark.parametrize("host", NUMBERS)
 async def test_decimal_octal_and_hexadecimal_addresses_are_no_hosts(tmp_path: Path, host: str) -> None:
     policy = EgressPolicy("proxied", (host,)) if not host.endswith(".") else CARELESS
     async with open_rig(tmp_path, policy, look_up=look_up_in({host: ["8.8.8.8"]})) as rig:
@@ -74,7 +59,7 @@ async def test_decimal_octal_and_hexadecimal_addresses_are_no_hosts(tmp_path: Pa
         await refuse(rig, f"GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
 
 
-@pytest.mark.parametrize("host", ["[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]"])
+@pytest.mark.parametrize("host", MAPPED)
 async def test_ipv4_mapped_ipv6_is_refused(tmp_path: Path, host: str) -> None:
     async with open_rig(tmp_path, CARELESS) as rig:
         await refuse(rig, connect(f"{host}:443"))
@@ -128,26 +113,7 @@ async def test_a_name_is_pinned_to_the_addresses_of_its_one_lookup(tmp_path: Pat
 # -- CONNECT smuggling -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        *(
-            "example.org:443@evil.test:443",
-            "evil.test:443@example.org:443",
-            "user@example.org:443",
-            "a:b@example.org:443",
-        ),
-        *(
-            "http://example.org:443",
-            "https://example.org/",
-            "//example.org:443",
-            "example.org:443/path",
-            "/example.org:443",
-        ),
-        *("example.org:443#", "example.org:443?x", "example.org:443,evil.test:443", "example.org", "example.org:"),
-        *("example.org:443:443", "example.org:0443", "example.org:+443", "[example.org]:443", "example.org%00:443"),
-    ],
-)
+@pytest.mark.parametrize("target", SMUGGLED)
 async def test_a_connect_target_that_two_readers_may_read_otherwise_is_refused(tmp_path: Path, target: str) -> None:
     async with open_rig(tmp_path, CARELESS) as rig:
         assert (await refuse(rig, connect(target))).startswith(b"HTTP/1.1 400 ")
@@ -169,7 +135,7 @@ async def test_data_before_the_answer_goes_into_the_tunnel_and_nowhere_else(tmp_
 
 async def test_a_second_request_within_the_head_is_refused(tmp_path: Path) -> None:
     async with open_rig(tmp_path, CARELESS) as rig:
-        for inner in ("\r\nCONNECT evil.test:443 HTTP/1.1", "\r\nGET http://evil.test/ HTTP/1.1"):
+        for inner in INNER:
             await refuse(rig, f"CONNECT example.org:443 HTTP/1.1{inner}\r\n\r\n".encode())
 
 
@@ -190,24 +156,7 @@ async def test_an_oversized_request_is_refused(tmp_path: Path) -> None:
 # -- header injection --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"CONNECT example.org:443\r\nX: y HTTP/1.1\r\n\r\n",
-        b"CONNECT example.org:443 HTTP/1.1\nHost: evil.test\r\n\r\n",
-        b"CONNECT example.org:443 HTTP/1.1\r\nA: b\rHost: evil.test\r\n\r\n",
-        b"CONNECT example.org:443 HTTP/1.1\r\nA: b\nHost: evil.test\r\n\r\n",
-        b"CONNECT example.org\0.evil.test:443 HTTP/1.1\r\n\r\n",
-        b"CONNECT example.org:443 HTTP/1.1\r\nA: b\0\r\n\r\n",
-        b"CONNECT example.org:443 HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
-        b"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\tX-Folded: 1\r\n\r\n",
-        b"GET http://example.org/a%0d%0aX:%201 HTTP/1.1\r\nHost: example.org\r\n\r\n",
-        b"GET http://example.org/a HTTP/1.1\r\nHost: example.org\r\nX: a\rY: b\r\n\r\n",
-        b"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\nX : a\r\n\r\n",
-        b"GET http://example.org/ HTTP/1.1 \r\nHost: example.org\r\n\r\n",
-        b"GET http://example.org/ HTTP/1.1\r\r\nHost: example.org\r\n\r\n",
-    ],
-)
+@pytest.mark.parametrize("head", INJECTED)
 async def test_cr_lf_nul_and_folded_lines_in_a_head_are_refused(tmp_path: Path, head: bytes) -> None:
     policy = EgressPolicy("proxied", ("example.org", "* http://example.org/*"))
     async with open_rig(tmp_path, policy) as rig, serve(echo) as place:

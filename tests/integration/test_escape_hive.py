@@ -1,50 +1,22 @@
-"""An agent that does its worst to the machine from inside its container, while two others exchange messages.
-
-None of their messages is lost, and how long they take is measured and printed; the daemon's memory stays what it was.
-"""
+"""An agent that does its worst to the machine from inside its container, while two others exchange messages."""
 
 import asyncio
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-import uuid
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hive_process import HiveProcess, end_hive, wait_for
-from hyperhive.core.errors import HiveError
-from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
-from hyperhive.host.drivers.nspawn import NspawnDriver
-from hyperhive.host.drivers.protocol import Driver
-from hyperhive.system.cgroups import Groups
-from image_cache import find_folder, make_images, open_images
-from link_lines import Link
-from proposer import read_generation
-from swarm_rig import read_pss_bytes
+from escape_rig import ATTACK_S, RESERVE_BYTES, Yard, endure, endure_while, for_a_while, open_yard, spawn
+from hive_process import wait_for
 
 KINDS = ("bubblewrap", "nspawn") if os.geteuid() == 0 else ("bubblewrap",)
-MIB = 1024 * 1024
-# Of the hive of nspawn, which is on a disk of its own; that of bubblewrap is on the machine's, as hives are. It is
-# memory, and counts as its writer's: so it is smaller than what each may have of that.
-DISK_BYTES, RESERVE_BYTES = 400 * MIB, 128 * MIB
 TASKS = 200
-FLAGS = (
-    *("--rehearsal", "--messages-per-minute", "0", "--messages-per-minute-pair", "0"),
-    *("--limit-memory", "600M", "--limit-tasks", str(TASKS)),
-)
-ATTACK_S = 1.5
-# Milliseconds as a rule; on a machine that does other things, too, a moment.
-WORST_S = 10.0
-GROWTH_LIMIT_BYTES = 64 * MIB
+LIMITS = ("--limit-memory", "600M", "--limit-tasks", str(TASKS))
 
 FORK_BOMB = "exec >/dev/null 2>&1; bomb() { bomb | bomb & }; bomb; while :; do bomb; done"
 MEMORY_HOG = "while :; do tail /dev/zero; done"
@@ -93,90 +65,11 @@ while True:
 """
 
 
-@dataclass
-class Yard:
-    """A hive with two agents that the test speaks for."""
-
-    hive: HiveProcess
-    driver: Driver
-    generations: dict[str, int] = field(default_factory=dict[str, int])
-
-    @contextmanager
-    def attack(self, name: str, *command: str) -> Generator["threading.Thread"]:
-        """Runs a command inside a container again and again until the block is left."""
-        over = threading.Event()
-
-        def run() -> None:
-            while not over.is_set():
-                # Ended with its container, killed by the kernel, or over its time.
-                with contextlib.suppress(HiveError):
-                    asyncio.run(self.driver.exec(name, command, ATTACK_S))
-                over.wait(0.1)
-
-        thread = threading.Thread(target=run, name="attack")
-        thread.start()
-        try:
-            yield thread
-        finally:
-            over.set()
-            thread.join(60)
-            assert not thread.is_alive(), "the attack goes on"
-
-    def count_tasks(self, name: str) -> int:
-        group = Groups.observe(self.hive.run / "containers", as_root=os.geteuid() == 0).find(name)
-        return (group.observe().tasks if group else None) or 0
-
-
-def make_driver(kind: str, folder: Path) -> Driver:
-    return NspawnDriver(folder, open_images(find_folder())) if kind == "nspawn" else BubblewrapDriver(folder)
-
-
-@contextmanager
-def make_place(kind: str) -> Generator[Path]:
-    """A folder for a hive's data: on a small disk of its own for nspawn."""
-    with tempfile.TemporaryDirectory(prefix="hive-") as name:
-        Path(name).chmod(0o755)
-        if kind != "nspawn":
-            yield Path(name)
-            return
-        make_images()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=755", "hive-test", name], check=True)
-        try:
-            (Path(name) / "data").mkdir(mode=0o700)
-            (Path(name) / "data/images").symlink_to(find_folder())
-            yield Path(name)
-        finally:
-            subprocess.run(["umount", "--lazy", name], check=True)
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def yard(request: pytest.FixtureRequest) -> Iterator[Yard]:
-    kind = str(request.param)
-    with make_place(kind) as folder:
-        reserve = ("--disk-reserve", f"{RESERVE_BYTES // MIB}M") if kind == "nspawn" else ()
-        # What it needs of memory is looked at: none of it is to be a nursery's.
-        hive = HiveProcess(folder / "data", (*FLAGS, "--driver", kind, *reserve), fresh=True).start()
-        yard = Yard(hive, make_driver(kind, hive.run / "containers"))
-        try:
-            for agent in ("anna", "bert"):
-                hive.post("/api/agents", {"name": agent})
-                hive.wait_state(agent, "idle")
-                hive.post(f"/api/agents/{agent}/stop")
-                hive.wait_state(agent, "stopped")
-                yard.generations[agent] = read_generation(hive, agent)
-            yield yard
-        finally:
-            end_hive(hive)
-
-
-@contextmanager
-def spawn(yard: Yard) -> Generator[str]:
-    name = f"m{uuid.uuid4().hex[:6]}"
-    yard.hive.post("/api/agents", {"name": name})
-    yard.hive.wait_state(name, "idle")
-    yield name
-    with yard.hive.client() as client:
-        client.delete(f"/api/agents/{name}?purge=true").raise_for_status()
+    # That of nspawn is on a small disk; that of bubblewrap is on the machine's, as hives are.
+    with open_yard(str(request.param), *LIMITS, small=request.param == "nspawn") as yard:
+        yield yard
 
 
 @pytest.fixture
@@ -184,49 +77,6 @@ def mallory(yard: Yard) -> Iterator[str]:
     """An agent for one attack, which may end it."""
     with spawn(yard) as name:
         yield name
-
-
-def exchange(yard: Yard, goes_on: Callable[[], bool], least: int = 40) -> list[float]:
-    """Messages of one agent to another for as long as `goes_on`; how long each took to arrive. None is lost."""
-    took_s: list[float] = []
-    with Link(yard.hive, "anna") as sending, Link(yard.hive, "bert") as reading:
-        for agent, link in (("anna", sending), ("bert", reading)):
-            assert "result" in link.call("hello", protocol=1, generation=yard.generations[agent], holding=[])
-        while goes_on() or len(took_s) < least:
-            body = f"{len(took_s)} {uuid.uuid4().hex}"
-            began_s = time.monotonic()
-            assert "result" in sending.call("send", to="bert", body=body, idempotency_key=uuid.uuid4().hex)
-            [message] = reading.call("recv", max=10, wait_s=20)["result"]["messages"]
-            took_s.append(time.monotonic() - began_s)
-            assert message["body"] == body
-            assert "result" in reading.call("ack", ids=[message["id"]])
-            time.sleep(0.02)
-    return took_s
-
-
-def tell(what: str, kind: Driver, took_s: list[float], growth_bytes: int) -> None:
-    times = sorted(took_s)
-    at = {part: times[min(len(times) - 1, int(len(times) * part))] * 1000 for part in (0.5, 0.99)}
-    print(
-        f"{kind.name}, {what}: {len(times)} messages, p50 {at[0.5]:.1f} ms, p99 {at[0.99]:.1f} ms,"
-        f" worst {times[-1] * 1000:.1f} ms; the daemon {growth_bytes / MIB:+.1f} MiB"
-    )
-
-
-def endure(yard: Yard, what: str, goes_on: Callable[[], bool]) -> None:
-    """Exchanges messages while something happens, and looks at what it took."""
-    before = read_pss_bytes(yard.hive)
-    took_s = exchange(yard, goes_on)
-    growth_bytes = read_pss_bytes(yard.hive) - before
-    tell(what, yard.driver, took_s, growth_bytes)
-    assert max(took_s) < WORST_S
-    assert growth_bytes < GROWTH_LIMIT_BYTES
-    assert yard.hive.process is not None and yard.hive.process.poll() is None
-
-
-def for_a_while() -> Callable[[], bool]:
-    end = time.monotonic() + ATTACK_S
-    return lambda: time.monotonic() < end
 
 
 def test_messages_while_nobody_attacks(yard: Yard) -> None:
@@ -306,8 +156,8 @@ def test_handles_that_are_sent_to_the_daemon_are_not_kept(yard: Yard, mallory: s
     assert yard.hive.process is not None
     handles = Path(f"/proc/{yard.hive.process.pid}/fd")
     before = len(list(handles.iterdir()))
-    done = asyncio.run(yard.driver.exec(mallory, (sys.executable, "-c", SEND_HANDLES), 60))
-    assert done.stdout == b"sent\n", done
+    sent = endure_while(yard, "handles", lambda: yard.ask(mallory, sys.executable, "-c", SEND_HANDLES))
+    assert sent == "sent\n"
     wait_for(lambda: len(list(handles.iterdir())) < before + 50, "what was sent to be closed", hive=yard.hive)
 
 

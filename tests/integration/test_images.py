@@ -11,18 +11,21 @@ import stat
 import subprocess
 import sys
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import structlog
 
+from hyperhive.core.errors import ConflictError
 from hyperhive.host.drivers.image_bench import Benches
 from hyperhive.host.drivers.image_build import BUILD_UID, install
 from hyperhive.host.drivers.image_manifest import find_manifest, is_whiteout, scan_tree
 from hyperhive.host.drivers.image_tree import clean_layer
 from hyperhive.host.drivers.protocol import DriverError
-from image_cache import find_folder, make_images, open_images
+from image_cache import find_folder, link_images, make_images, open_images
+from image_shelf import Shelf
 
 BUILD = """
 import asyncio, sys
@@ -40,15 +43,9 @@ def base() -> Path:
 
 
 @pytest.fixture
-def folder(base: Path, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder of images with that base, and the lists of packages that came with it."""
-    folder = tmp_path / "images"
-    folder.mkdir(mode=0o700)
-    linked = subprocess.run(["cp", "-al", str(base), str(folder / base.name)], check=False, capture_output=True)
-    if linked.returncode != 0:
-        subprocess.run(["cp", "-a", str(base), str(folder / base.name)], check=True)
-    shutil.copytree(find_folder() / "apt", folder / "apt")
-    return folder
+    return link_images(tmp_path / "images").parent
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +239,26 @@ async def _install(base: Path, folder: Path, scripts: Mapping[str, str]) -> Path
         finally:
             await benches.close()
     return upper
+
+
+async def test_an_image_that_a_container_runs_on_stays(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    base = shelf.put_base()
+    layer = shelf.put_layer(base, "sl")
+    place = tmp_path / "place"
+    place.mkdir()
+    script = 'mount --bind "$1" "$2" && echo mounted && read -r _'
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", str(shelf.folder / layer.id / "root"), str(place)]
+    container = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE)
+    assert container.stdin is not None and container.stdout is not None
+    assert await container.stdout.readline() == b"mounted\n"
+    assert shelf.images.find_mounted() == {layer.id}
+    with pytest.raises(ConflictError, match="a container runs on"):
+        await shelf.images.remove(layer.id)
+    assert await shelf.images.remove_unused([]) == []
+    container.stdin.close()
+    await asyncio.wait_for(container.wait(), 20)
+    assert await shelf.images.remove_unused([]) == [layer.id]
 
 
 def _run(*argv: str) -> str:

@@ -190,6 +190,11 @@ def test_all_quotas_are_shown_of_all_agents(hive: HiveProcess) -> None:
     uses = {use["quota"]: use for use in rows["victim"]["quotas"]}
     assert uses["disk"]["limit"] == 10 * 1024**3
     assert uses["disk"]["used"] > 0
+    # Of a container only what the kernel counts here.
+    counted = {"memory", "tasks"} - set(hive.get("/api/hive")["unlimited"])
+    assert {"memory", "tasks"} & set(uses) == counted
+    for key in counted:
+        assert 0 < uses[key]["used"] <= uses[key]["limit"]
     assert uses["terminals"] == {"quota": "terminals", "unit": "count", "used": 0, "limit": 8}
     with hive.client() as client:
         assert client.get("/api/quotas/nobody").status_code == 404

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from doors import COMMIT, PROGRAM, read_kinds
 from hive_process import HiveProcess, end_hive, wait_for
 from hyperhive.cli.client import Client, NoHiveError
 from hyperhive.core.errors import HiveError, UnavailableError
@@ -23,7 +24,7 @@ TESTS = Path(__file__).parent.parent
 # More than any of these takes.
 STEPS_LIMIT = 300
 # Each step is a daemon that dies and one that comes after it.
-STRIDE = 11
+STRIDE = 3
 
 
 class Doomed:
@@ -31,8 +32,9 @@ class Doomed:
 
     def __init__(self, folder: Path) -> None:
         self.steps_file = folder / "steps"
-        # Where the daemon's modules are imported before the doors are watched, most steps are not seen.
-        self.hive = HiveProcess(folder / "data", fresh=True)
+        # The kinds of the steps that it died at.
+        self.deaths: list[str] = []
+        self.hive = HiveProcess(folder / "data")
         self.client = Client(Roots(self.hive.data, self.hive.run))
         self.snapshots: dict[str, int] = {}
 
@@ -88,11 +90,13 @@ class Doomed:
             wait_for(lambda: not list((self.hive.data / "staging").iterdir()), "it to have ended", 20)
         assert self.hive.process is not None
         process = self.hive.process
+        kinds = read_kinds(self.steps_file)
         self.steps_file.unlink()
         with contextlib.suppress(UnavailableError, NoHiveError):
             self.client.get("/api/hive")
             return False
         wait_for(lambda: process.poll() is not None, "its end")
+        self.deaths.append(kinds[-1])
         return True
 
     def look(self, agent: str) -> dict[str, str]:
@@ -139,6 +143,9 @@ def crash_at_steps(doomed: Doomed, run: Callable[[int], bool]) -> int:
         doomed.start(crash_at)
         if not run(crash_at):
             doomed.hive.stop()
+            deaths, doomed.deaths = doomed.deaths, []
+            # If not, a door is not watched, and what was survived is less than it seems.
+            assert set(deaths) == {PROGRAM, COMMIT}
             return crash_at
         doomed.hive.stop()
     raise AssertionError(f"it takes more than {STEPS_LIMIT} steps")

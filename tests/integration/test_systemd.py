@@ -3,8 +3,11 @@
 One machine for all of this file, and one story: each test leaves a hive that runs, with the agent alice.
 """
 
+import hashlib
 import json
 import re
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +19,7 @@ import httpx
 import pytest
 
 from booted import Booted, booted
-from image_cache import make_images
+from image_cache import link_images, make_images
 
 HIVE = str(Path(sys.prefix) / "bin/hive")
 SERVICE = "hyperhive.service"
@@ -151,6 +154,51 @@ def test_what_the_service_may_do_is_confined(machine: Machine) -> None:
     for path in ("/etc/passwd", "/usr/bin/env", "/opt", "/var/lib/dpkg"):
         assert machine.host.attempt(*inside, "test", "-w", path).returncode == 1, path
     assert machine.host.run(*inside, "ls", "-A", "/home") == ""
+
+
+BUILD = """
+import asyncio, json
+from pathlib import Path
+from hyperhive.host.drivers.images import Images
+built = Path("/var/lib/hyperhive/built")
+(built / "versions").write_text(json.dumps(asyncio.run(Images(built).build(["of-the-test"]))))
+"""
+# Of the daemon's unit, what makes it a daemon.
+SERVING = re.compile(r"^(ExecStart|Type|NotifyAccess|Restart\w*|WatchdogSec)=.*\n", re.MULTILINE)
+
+
+def test_packages_are_installed_with_what_the_service_may_do(machine: Machine) -> None:
+    """By another service with all settings of the daemon's, from a source of packages in the machine itself."""
+    built = link_images(machine.host.root / "var/lib/hyperhive/built").parent
+    shutil.rmtree(built / "apt")
+    put_package(machine.host.root / "srv/packages", "of-the-test")
+    shutil.rmtree(machine.host.root / "etc/apt/sources.list.d")
+    machine.write(Path("/etc/apt/sources.list"), "deb [trusted=yes] copy:/srv/packages ./\n")
+    machine.write(Path("/srv/build.py"), BUILD)
+    unit = SERVING.sub("", (machine.host.root / f"etc/systemd/system/{SERVICE}").read_text())
+    assert "ProtectSystem=strict" in unit
+    command = f"[Service]\nType=oneshot\nExecStart={sys.executable} /srv/build.py\n"
+    machine.write(Path("/etc/systemd/system/building.service"), f"{unit}\n{command}")
+    machine.host.run("systemctl", "daemon-reload")
+    done = machine.host.attempt("systemctl", "start", "building.service")
+    assert done.returncode == 0, machine.host.run("journalctl", "-u", "building.service", "-o", "cat", "--no-pager")
+    assert json.loads((built / "versions").read_text())["of-the-test"] == "1.0"
+    [layer] = built.glob("layer-*")
+    assert (layer / "root/etc/of-the-test").read_text() == "by root\n"
+
+
+def put_package(folder: Path, name: str) -> None:
+    """A source of packages for apt, with one whose script is run when it is installed."""
+    control = folder / name / "DEBIAN"
+    control.mkdir(parents=True)
+    about = f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody\nDescription: none\n"
+    (control / "control").write_text(about)
+    (control / "postinst").write_text(f"#!/bin/sh\n[ $(id -u) = 0 ] && echo by root >/etc/{name}\n")
+    (control / "postinst").chmod(0o755)
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", folder / name], check=True, capture_output=True)
+    content = (folder / f"{name}.deb").read_bytes()
+    where = f"Filename: ./{name}.deb\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
+    (folder / "Packages").write_text(about + where)
 
 
 def test_the_journal_has_its_log_a_line_of_json_each_and_no_login(machine: Machine) -> None:

@@ -16,7 +16,7 @@ from screenshots.swarm import open_swarm
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 # Letters in shades of grey: coloured edges are those of one kind of screen alone.
 LETTERS = ("--disable-sync", "--disable-lcd-text")
-TOGETHER_BYTES = 7 * 512 * 1024
+TOGETHER_BYTES = 9 * 512 * 1024
 
 
 def take(page: Page, hive: HiveProcess, sight: Sight, path: Path) -> None:

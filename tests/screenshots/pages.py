@@ -109,6 +109,30 @@ def _show_files(page: Page, hive: HiveProcess) -> None:
     _wait_loaded(page)
 
 
+def _show_egress(page: Page, hive: HiveProcess) -> None:
+    _go(page, hive, "/agent/scout/#egress", "egress-allow")
+    _wait_loaded(page)
+
+
+def _show_quotas(page: Page, hive: HiveProcess) -> None:
+    _go(page, hive, "/agent/builder/#quotas", "quota-disk")
+    _wait_loaded(page)
+
+
+def _show_snapshots(page: Page, hive: HiveProcess) -> None:
+    _go(page, hive, "/agent/scribe/#snapshots", "snapshot-restore")
+    _wait_loaded(page)
+
+
+def _show_audit(page: Page, hive: HiveProcess) -> None:
+    _go(page, hive, "/audit/", "audit-rows")
+    # Without what the taking of pictures leaves there.
+    page.get_by_test_id("audit-agent").fill("scout")
+    rows = page.get_by_test_id("audit-rows").locator("li")
+    expect(rows.filter(has_text="egress.refused")).to_have_count(1, timeout=TIMEOUT_MS)
+    expect(rows.filter(has_not_text="scout")).to_have_count(0, timeout=TIMEOUT_MS)
+
+
 def _show_programs(page: Page, hive: HiveProcess) -> None:
     page.goto(hive.origin + "/programs/")
     expect(page.get_by_test_id("webhook-state")).to_have_count(2, timeout=TIMEOUT_MS)
@@ -171,6 +195,9 @@ SIGHTS = (
     Sight("agent-stats", _show_agent_stats),
     Sight("journal", _show_journal),
     Sight("files", _show_files),
+    Sight("egress", _show_egress),
+    Sight("quotas", _show_quotas),
+    Sight("snapshots", _show_snapshots),
     Sight("thread", _show_thread),
     Sight("approval", _show_approval),
     Sight("question", _show_question),
@@ -178,6 +205,7 @@ SIGHTS = (
     Sight("stats", _show_stats),
     Sight("stats-agent", _show_stats_of_one),
     Sight("programs", _show_programs),
+    Sight("audit", _show_audit),
     Sight("palette", _show_palette),
     Sight("login", _show_login, signed_in=False),
     Sight("offline", _show_offline, signed_in=False),

@@ -95,6 +95,9 @@ def _work(hive: HiveProcess) -> None:
     _wait(hive, "manager", "idle")
     _tell(hive, "manager", story.MORE, in_reply_to=plan["id"])
     hive.wait_inbox(story.UNDERSTOOD, PATIENCE_S)
+    _wait(hive, "scribe", "idle")
+    for note in ("the handbook has three pages", "before the handbook is put into chapters"):
+        hive.post("/api/snapshots", {"agent": "scribe", "note": note})
     _tell(hive, "reviewer", story.PUSH)
     _tell(hive, "scout", story.UNITS)
     _wait_for(hive, lambda: len(hive.get("/api/questions?status=open")) >= 2, "two questions")

@@ -78,6 +78,7 @@ def test_memory_tasks_and_kills_are_those_of_the_group(groups: Groups) -> None:
         return
     assert run(group, sys.executable, "-I", "-S", "-c", "bytearray(300 << 20)").wait(30) == -signal.SIGKILL
     assert group.observe().memory_kills == 1
+    assert (group.observe().memory_limit_bytes, group.observe().tasks_limit) == (64 * MIB, 20)
     bomb = run(group, "sh", "-c", "while :; do sleep 100 & done")
     assert bomb.wait(30) == 2
     assert group.observe().tasks == 19
@@ -299,6 +300,19 @@ def test_what_the_kernel_could_drop_is_not_in_use(tmp_path: Path) -> None:
     assert Place(tmp_path, 1, frozenset({"memory"})).observe_memory() == 700
     (tmp_path / "memory.stat").write_text("total_inactive_file 3000\n")
     assert Place(tmp_path, 1, frozenset({"memory"})).observe_memory() == 0
+
+
+def test_what_no_limit_was_set_for_has_none(tmp_path: Path) -> None:
+    for version, memory, none in ((1, "memory.limit_in_bytes", "9223372036854771712"), (2, "memory.max", "max")):
+        place = Place(tmp_path, version, frozenset({"memory", "pids"}))
+        assert (place.observe_memory_limit(), place.observe_tasks_limit()) == (None, None)
+        (tmp_path / memory).write_text(none + "\n")
+        (tmp_path / "pids.max").write_text("max\n")
+        assert (place.observe_memory_limit(), place.observe_tasks_limit()) == (None, None)
+        (tmp_path / memory).write_text("1000\n")
+        (tmp_path / "pids.max").write_text("20\n")
+        assert (place.observe_memory_limit(), place.observe_tasks_limit()) == (1000, 20)
+        (tmp_path / "pids.max").unlink()
 
 
 def test_a_file_that_is_not_the_kernels_is_not_made(tmp_path: Path) -> None:

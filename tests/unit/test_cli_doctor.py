@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from hyperhive.cli.doctor import (
-    Check,
-    CheckStatus,
     check_credential,
     check_disk,
     check_git_version,
@@ -21,11 +19,14 @@ from hyperhive.cli.doctor import (
     check_python,
     find_claude,
     judge_limits,
-    plan_namespace_mend,
+    judge_limits_ahead,
     render_checks,
 )
+from hyperhive.cli.doctor_checks import Check, CheckStatus
+from hyperhive.cli.doctor_drivers import plan_namespace_mend
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.paths import Roots
+from hyperhive.system.cgroup_trees import Tree
 from hyperhive.system.process import run
 
 
@@ -175,3 +176,16 @@ def test_limits_that_cannot_be_set_are_told_with_their_reason() -> None:
     check = judge_limits({"unlimited": {"memory": "no\x1b[31mne", "cpu": "root's alone", "tasks": "root's alone"}})
     assert check.status is CheckStatus.WARN and "no limit of cpu, tasks: root's alone" in check.detail
     assert "\x1b" not in check.detail and check.mend
+
+
+def test_without_a_hive_it_is_told_what_could_not_be_limited() -> None:
+    one, two = (Tree(Path("/"), Path("/"), version, frozenset({"memory", "cpu", "pids"})) for version in (1, 2))
+    assert judge_limits_ahead([one], as_root=True, managed=False).status is CheckStatus.OK
+    assert judge_limits_ahead([two], as_root=False, managed=False).status is CheckStatus.OK
+    check = judge_limits_ahead([one], as_root=False, managed=False)
+    assert (check.status, check.detail) == (
+        CheckStatus.WARN,
+        "not limited: memory, cpu, tasks: control groups of version 1 are root's alone",
+    )
+    check = judge_limits_ahead([], as_root=True, managed=False)
+    assert check.status is CheckStatus.WARN and "the kernel offers no controller" in check.detail

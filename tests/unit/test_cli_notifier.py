@@ -10,7 +10,8 @@ import pytest
 
 from cli_process import asked, call
 from fake_hive import NOW, FakeHive, answer_with, refuse_with, run_fake_hive
-from hyperhive.cli.doctor import CheckStatus, check_notifiers, judge_notifiers
+from hyperhive.cli.doctor import check_notifiers, judge_notifiers
+from hyperhive.cli.doctor_checks import CheckStatus
 from hyperhive.cli.notifier import render_notifier
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.errors import NotFoundError

@@ -1,53 +1,19 @@
 """Which images there are, which belong to which packages, and which may go. Those here are small and made by hand."""
 
 import asyncio
+import os
 import platform
 from pathlib import Path
 
 import pytest
 
 from hyperhive.core.errors import NotFoundError
-from hyperhive.host.drivers.image_build import Plan, plan_base, plan_layer, render_install
-from hyperhive.host.drivers.image_manifest import Manifest, digest_lines, find_manifest, save_manifest, scan_tree
+from hyperhive.host.drivers.image_build import plan_base, plan_layer, render_install
+from hyperhive.host.drivers.image_manifest import TREE, Change, ChangeKind, Manifest, save_manifest, scan_tree
+from hyperhive.host.drivers.image_mounts import find_mounted
 from hyperhive.host.drivers.images import Images
 from hyperhive.host.drivers.protocol import DriverError
-
-DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_CODENAME=bookworm\n'
-UBUNTU = 'PRETTY_NAME="Ubuntu 24.04"\nID=ubuntu\nVERSION_CODENAME=noble\nID_LIKE=debian\n'
-ARCH = 'PRETTY_NAME="Arch Linux"\nID=arch\n'
-
-
-class Shelf:
-    """A folder of images on a machine with the given os-release."""
-
-    def __init__(self, folder: Path, os_release: str = DEBIAN) -> None:
-        self.folder = folder / "images"
-        self.folder.mkdir()
-        release = folder / "os-release"
-        release.write_text(os_release)
-        self.images = Images(self.folder, os_release=release)
-        self.other_suite = Images(self.folder, "trixie", os_release=release)
-
-    def put(self, plan: Plan, **versions: str) -> Manifest:
-        folder = self.folder / plan.id
-        (folder / "root/etc").mkdir(parents=True)
-        (folder / "root/etc/name").write_text(plan.id)
-        lines, size_bytes = scan_tree(folder / "root")
-        built_at = f"2026-11-22T10:00:{len(self.names()):02}+00:00"
-        manifest = Manifest(plan.id, plan.kind, plan.made_from, versions, digest_lines(lines), size_bytes, built_at)
-        save_manifest(folder, manifest, lines)
-        found = find_manifest(folder)
-        assert found is not None
-        return found
-
-    def put_base(self) -> Manifest:
-        return self.put(plan_base("bookworm", platform.machine()), git="2.39", jq="1.6")
-
-    def put_layer(self, base: Manifest, *packages: str) -> Manifest:
-        return self.put(plan_layer(base, packages), git="2.39", jq="1.6", **dict.fromkeys(packages, "1"))
-
-    def names(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir() if path.name.startswith(("base-", "layer-"))}
+from image_shelf import ARCH, UBUNTU, Shelf
 
 
 @pytest.fixture
@@ -109,12 +75,38 @@ async def test_an_image_that_was_changed_is_not_used(shelf: Shelf) -> None:
 
 async def test_a_tree_is_read_once_by_each_daemon_and_whenever_it_is_asked_for(shelf: Shelf) -> None:
     base = shelf.put_base()
+    assert not shelf.images.is_checked(base.id)
     await shelf.images.build([])
+    assert shelf.images.is_checked(base.id)
     (shelf.folder / base.id / "root/etc/name").write_text("other")
     await shelf.images.build([])
+    assert await shelf.images.compare(base.id) == [Change("etc/name", ChangeKind.CHANGED)]
+    assert not shelf.images.is_checked(base.id)
     with pytest.raises(DriverError, match="was changed"):
-        await shelf.images.verify(base.id)
-    with pytest.raises(DriverError, match="was changed"):
+        await shelf.images.build([])
+
+
+async def test_what_was_added_removed_and_changed_is_told_by_its_path(shelf: Shelf) -> None:
+    base = shelf.put_base()
+    assert await shelf.images.compare(base.id) is None
+    root = shelf.folder / base.id / "root"
+    (root / "etc/name").unlink()
+    (root / "etc/new\x1b[31m name").touch()
+    root.chmod(0o700)
+    assert await shelf.images.compare(base.id) == [
+        Change(".", ChangeKind.CHANGED),
+        Change("etc/name", ChangeKind.REMOVED),
+        Change("etc/new\\u001b[31m name", ChangeKind.ADDED),
+    ]
+
+
+async def test_a_change_that_was_written_into_the_list_of_files_too_is_one_nobody_can_tell(shelf: Shelf) -> None:
+    base = shelf.put_base()
+    (shelf.folder / base.id / "root/etc/name").write_text("other")
+    lines, _ = scan_tree(shelf.folder / base.id / "root")
+    (shelf.folder / base.id / TREE).write_text("".join(f"{line}\n" for line in lines))
+    assert await shelf.images.compare(base.id) == []
+    with pytest.raises(DriverError, match="was changed: in its list of files"):
         await shelf.images.build([])
 
 
@@ -122,7 +114,7 @@ async def test_a_tree_is_read_once_by_each_daemon_and_whenever_it_is_asked_for(s
 async def test_only_images_can_be_verified_and_removed(shelf: Shelf, name: str) -> None:
     shelf.put_base()
     (shelf.folder / "apt").mkdir()
-    for act in (shelf.images.verify, shelf.images.remove):
+    for act in (shelf.images.compare, shelf.images.remove):
         with pytest.raises(NotFoundError):
             await act(name)
     assert (shelf.folder / "apt").is_dir() and len(shelf.names()) == 1
@@ -131,7 +123,9 @@ async def test_only_images_can_be_verified_and_removed(shelf: Shelf, name: str) 
 async def test_a_damaged_image_can_be_removed(shelf: Shelf) -> None:
     base = shelf.put_base()
     (shelf.folder / base.id / "manifest.json").write_text("{")
-    assert shelf.images.list_all() == []
+    assert (shelf.images.list_all(), shelf.images.list_damaged()) == ([], [base.id])
+    with pytest.raises(DriverError, match="cannot be read"):
+        await shelf.images.compare(base.id)
     await shelf.images.remove(base.id)
     assert shelf.names() == set()
 
@@ -145,6 +139,57 @@ async def test_what_no_config_needs_goes_and_the_base_stays(shelf: Shelf) -> Non
     assert shelf.names() == {base.id, used.id}
     assert await shelf.images.remove_unused([]) == [used.id]
     assert shelf.names() == {base.id}
+
+
+async def test_what_came_out_of_use_lately_stays_for_a_while(shelf: Shelf) -> None:
+    base = shelf.put_base()
+    old, late, needed = (shelf.put_layer(base, name) for name in ("old-one", "late-one", "sl"))
+    for image in (base, old, needed):
+        os.utime(shelf.folder / image.id, (1, 1))
+    assert await shelf.images.remove_unused([["sl"]], unused_s=3600) == [old.id]
+    # What is needed is so from now on.
+    assert await shelf.images.remove_unused([], unused_s=3600) == []
+    assert shelf.names() == {base.id, late.id, needed.id}
+
+
+def test_the_ids_of_images_are_known_before_these_are_built(shelf: Shelf) -> None:
+    planned = plan_base("bookworm", platform.machine()).id
+    assert shelf.images.find_ids(["sl"]) == (planned,)
+    base = shelf.put_base()
+    assert shelf.images.find_ids(["git"]) == (base.id,) == (planned,)
+    ids = shelf.images.find_ids(["sl"])
+    assert ids == (shelf.put_layer(base, "sl").id, base.id)
+    # Also of one that cannot be used: it is needed all the same.
+    (shelf.folder / ids[0] / "manifest.json").write_text("{")
+    assert shelf.images.find_ids(["sl"]) == ids
+
+
+def test_a_mounted_image_is_known_by_what_the_kernel_says(tmp_path: Path) -> None:
+    def write(process: str, namespace: str, *mounts: tuple[str, str, str]) -> None:
+        folder = tmp_path / process
+        (folder / "ns").mkdir(parents=True)
+        (folder / "ns/mnt").symlink_to(f"mnt:[{namespace}]")
+        (folder / "root").symlink_to("/")
+        lines = [
+            f"101 99 {device} {inner} {point} ro,idmapped - ext4 /dev/sda1 rw\n" for device, inner, point in mounts
+        ]
+        (folder / "mountinfo").write_text("odd\n" + "".join(lines))
+
+    own = (("8:1", "/", "/"), ("8:2", "/vol", "/data\\040disk"), ("8:3", "/", "/data"))
+    write("self", "1", *own)
+    write("1", "1", *own)
+    write(
+        "2",
+        "2",
+        ("8:2", "/vol/images/layer-1/root", "/run/x/stage/layer0"),
+        ("8:2", "/vol/images/layer-2/root/etc", "/etc"),
+    )
+    write("3", "3", ("8:1", "/vol/images/layer-2/root", "/a"), ("8:2", "/other/images/layer-2/root", "/b"))
+    (tmp_path / "4").mkdir()
+    # Of the second image only a folder is mounted, and images of that name in other places.
+    folder = Path("/data disk/images")
+    assert find_mounted(folder, {"layer-1", "layer-2"}, tmp_path) == {"layer-1"}
+    assert find_mounted(folder, set(), tmp_path) == set()
 
 
 async def test_who_wants_an_image_waits_for_the_one_who_builds(shelf: Shelf) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cli_process import call
-from hyperhive.cli.doctor import CheckStatus, judge_service
+from hyperhive.cli.doctor import judge_service
+from hyperhive.cli.doctor_checks import CheckStatus
 from hyperhive.cli.install import check_free, check_not_edited
 from hyperhive.cli.uninstall import check_unmounted
 from hyperhive.cli.units.files import FileState, UnitFile, observe_state, plan_files, seal

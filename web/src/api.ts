@@ -174,7 +174,8 @@ export function createApi(options: ApiOptions = {}) {
     snapshots: (agent: string) => get<Snapshot[]>("/api/snapshots", { agent }),
     takeSnapshot: (taking: SnapshotRequest) => post<Snapshot>("/api/snapshots", taking),
     removeSnapshot: (id: number) => remove<unknown>(`/api/snapshots/${id}`),
-    restoreSnapshot: (id: number) => post<RestoreResult>(`/api/snapshots/${id}/restore`),
+    restoreSnapshot: (id: number, wait_s: number) =>
+      post<RestoreResult>(`/api/snapshots/${id}/restore`, { wait_s }),
     forkSnapshot: (id: number, name: string) => post<RestoreResult>(`/api/snapshots/${id}/fork`, { name }),
     cancelReminder: (id: number) => remove<unknown>(`/api/reminders/${id}`),
     /** Those that are open, then those that ended last. */

@@ -103,6 +103,8 @@ export interface Budget {
 }
 
 export type Quota =
+  | "memory"
+  | "tasks"
   | "disk"
   | "files"
   | "messages"

@@ -55,6 +55,7 @@ export function openAudit(api: Api, filter: AuditFilter) {
   return {
     rows: computed(() => rows.value),
     error: computed(() => error.value),
+    /** Whether there is more further down than was looked through. */
     hasOlder: computed(() => before.value !== null),
     newest: () => load(null),
     older: () => load(before.peek()),

@@ -41,7 +41,7 @@ export function useFlowFilter() {
 }
 
 /** `text` once it has not changed for a moment; nothing at once. */
-function useSettled(text: string): string {
+export function useSettled(text: string): string {
   const settled = useSignal(text);
   useEffect(() => {
     if (text === "") settled.value = "";

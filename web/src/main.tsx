@@ -31,6 +31,7 @@ import { LoginPage } from "./pages/login.tsx";
 import { ProgramsPage } from "./pages/programs.tsx";
 import { StatsPage } from "./pages/stats.tsx";
 import { ThreadPage } from "./pages/thread.tsx";
+import { keepPresses } from "./press.ts";
 import { navigate, type Route, route, startRouting } from "./route.ts";
 import { startClock } from "./time.ts";
 import { createTranscriptFeed } from "./transcript/feed.ts";
@@ -80,6 +81,7 @@ const root = document.getElementById("app");
 if (root) {
   startClock();
   startRouting();
+  keepPresses(document);
   void installWorker();
   notifications.watch(app.store);
   notifications.onOpen((link) => {

@@ -8,11 +8,20 @@ import shutil
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from hyperhive.cli.client import Client, Row, parse_rows
+from hyperhive.cli.doctor_checks import (
+    PROBE_TIMEOUT_S,
+    Check,
+    CheckStatus,
+    check_program,
+    missing,
+    ok,
+    render_install,
+    warn,
+)
+from hyperhive.cli.doctor_drivers import Asked, check_drivers
 from hyperhive.cli.rendering import Column, Screen, line_field, render_size, render_table
 from hyperhive.cli.units.files import observe_stale_units
 from hyperhive.cli.units.place import MACHINE_DATA, MACHINE_UNIT, SERVICE, STORED_CREDENTIAL, Place, decide_place
@@ -20,6 +29,9 @@ from hyperhive.cli.units.systemctl import Systemctl
 from hyperhive.core.errors import HiveError
 from hyperhive.core.paths import Roots
 from hyperhive.core.text import render_safe_line
+from hyperhive.system.cgroup_scopes import SYSTEMD_RUNS
+from hyperhive.system.cgroup_trees import Tree, observe_trees
+from hyperhive.system.cgroups import CONTROLLERS
 from hyperhive.system.process import ProcessError, run
 
 # The oldest Python this runs on (pyproject.toml, requires-python).
@@ -29,62 +41,31 @@ GIT_NEEDED = (2, 31)
 # A full disk refuses every message; below a GiB that is a matter of days.
 DISK_NEEDED_BYTES = 100 * 1024**2
 DISK_WANTED_BYTES = 1024**3
-# The CLI is a large binary: its first start on a cold disk takes seconds.
-PROBE_TIMEOUT_S = 30.0
 SERVICE_CHECK = "service"
+LIMITS_CHECK = "limits"
+_LIMITS_MEND = "see the docs: operating.md, limits of containers"
 CREDENTIAL_VARIABLES = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
-
-
-class CheckStatus(StrEnum):
-    OK = "ok"
-    # Works without it, or only part of the hive needs it.
-    WARN = "warn"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. `mend` is the command that mends it, empty when there is nothing to mend."""
-
-    name: str
-    status: CheckStatus
-    detail: str
-    mend: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        return {key: str(value) for key, value in asdict(self).items()}
-
-
-def _ok(name: str, detail: str) -> Check:
-    return Check(name, CheckStatus.OK, detail)
-
-
-def _warn(name: str, detail: str, mend: str) -> Check:
-    return Check(name, CheckStatus.WARN, detail, mend)
-
-
-def _missing(name: str, detail: str, mend: str) -> Check:
-    return Check(name, CheckStatus.MISSING, detail, mend)
 
 
 async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Check]:
     """Every check once, side by side, in the order to show them."""
-    probes = await asyncio.gather(
-        _check_program("bwrap", "bubblewrap"),
-        _check_user_namespaces(),
+    hive, silence = _ask_hive(roots)
+    drivers, *probes = await asyncio.gather(
+        check_drivers(Asked(roots, environment, hive)),
         _check_git(),
-        _check_program("prlimit", "util-linux"),
+        check_program("prlimit", "util-linux"),
         _check_claude(environment),
         _check_service(roots, environment),
     )
     return [
         check_python(sys.version_info[:3]),
+        *drivers,
         *probes,
         check_disk(roots.data),
         check_pages(Path(__file__).parent.parent),
         check_credential(roots, environment),
         check_modes(roots),
-        *_check_hive(roots),
+        *([silence, _check_limits_ahead()] if hive is None else _judge_hive(hive)),
         check_notifiers(roots, environment),
     ]
 
@@ -92,27 +73,12 @@ async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Ch
 def check_python(version: tuple[int, int, int]) -> Check:
     text = ".".join(str(part) for part in version)
     if version >= PYTHON_NEEDED:
-        return _ok("python", text)
-    return _missing("python", f"{text} is too old", _apt("python3"))
-
-
-def _apt(package: str) -> str:
-    sudo = "" if os.getuid() == 0 else "sudo "
-    return f"{sudo}apt-get install -y {package}"
-
-
-async def _check_program(program: str, package: str) -> Check:
-    try:
-        done = await run([program, "--version"], timeout_s=PROBE_TIMEOUT_S)
-    except ProcessError as error:
-        return _missing(program, str(error), _apt(package))
-    if not done.ok:
-        return _missing(program, done.error_text or f"exit status {done.status}", _apt(package))
-    return _ok(program, done.stdout.decode("utf-8", "replace").strip())
+        return ok("python", text)
+    return missing("python", f"{text} is too old", render_install("python3"))
 
 
 async def _check_git() -> Check:
-    check = await _check_program("git", "git")
+    check = await check_program("git", "git")
     return check_git_version(check) if check.status is CheckStatus.OK else check
 
 
@@ -122,32 +88,7 @@ def check_git_version(check: Check) -> Check:
     if found is not None and (int(found[1]), int(found[2])) >= GIT_NEEDED:
         return check
     needed = ".".join(str(part) for part in GIT_NEEDED)
-    return _missing(check.name, f"{check.detail}: configs need git {needed} or later", _apt(check.name))
-
-
-async def _check_user_namespaces() -> Check:
-    """Whether a container can be made at all: makes the smallest one."""
-    name = "user namespaces"
-    argv = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--ro-bind", "/", "/", "true"]
-    try:
-        done = await run(argv, timeout_s=PROBE_TIMEOUT_S)
-    except ProcessError:
-        return _warn(name, "not known: it takes bwrap to find out", _apt("bubblewrap"))
-    if done.ok:
-        return _ok(name, "a container starts")
-    return _missing(name, done.error_text, plan_namespace_mend(Path("/proc/sys")))
-
-
-def plan_namespace_mend(settings: Path) -> str:
-    """The command that lets user namespaces be made, from the kernel's settings below `settings`."""
-    for key, off, on in (
-        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
-        ("kernel/unprivileged_userns_clone", "0", "1"),
-    ):
-        file = settings / key
-        if file.is_file() and file.read_text().strip() == off:
-            return f"sysctl -w {key.replace('/', '.')}={on}"
-    return "sysctl -w user.max_user_namespaces=15000"
+    return missing(check.name, f"{check.detail}: configs need git {needed} or later", render_install(check.name))
 
 
 def find_claude(environment: Mapping[str, str]) -> Path | None:
@@ -166,19 +107,28 @@ async def _check_service(roots: Roots, environment: Mapping[str, str]) -> Check:
     try:
         place = decide_place(user=is_user, environment=environment, uid=os.geteuid())
     except HiveError:
-        return _ok(SERVICE_CHECK, "none: HIVE_DATA names another hive's data")
-    if is_user and not (place.units / SERVICE).exists() and MACHINE_UNIT.exists():
-        return _ok(SERVICE_CHECK, "one of the machine's, which root can look at")
-    if place.roots != roots or not (place.units / SERVICE).exists():
-        return _ok(SERVICE_CHECK, f"none: {place.install_command} has the hive start with the machine")
+        return ok(SERVICE_CHECK, "none: HIVE_DATA names another hive's data")
+    is_there = _is_there(place.units / SERVICE)
+    if is_user and not is_there and MACHINE_UNIT.exists():
+        return ok(SERVICE_CHECK, "one of the machine's, which root can look at")
+    if place.roots != roots or not is_there:
+        return ok(SERVICE_CHECK, f"none: {place.install_command} has the hive start with the machine")
     manager = Systemctl(user=is_user)
     trouble = manager.find_trouble(environment)
     if trouble:
-        return _warn(SERVICE_CHECK, f"installed, but {trouble}", "hive up")
+        return warn(SERVICE_CHECK, f"installed, but {trouble}", "hive up")
     try:
         return judge_service(await manager.show(SERVICE), place, observe_stale_units(place))
     except HiveError as error:
-        return _warn(SERVICE_CHECK, error.message, f"{place.systemctl} status {SERVICE}")
+        return warn(SERVICE_CHECK, error.message, f"{place.systemctl} status {SERVICE}")
+
+
+def _is_there(file: Path) -> bool:
+    """Not in a folder of another user's, either: HOME may be one, by sudo."""
+    try:
+        return file.exists()
+    except OSError:
+        return False
 
 
 def judge_service(seen: Mapping[str, str], place: Place, stale: Sequence[str]) -> Check:
@@ -186,30 +136,30 @@ def judge_service(seen: Mapping[str, str], place: Place, stale: Sequence[str]) -
     state = f"{seen.get('ActiveState', 'unknown')} ({seen.get('SubState', 'unknown')})"
     if seen.get("ActiveState") == "failed":
         why = f"{state}, {seen.get('Result', 'unknown')}"
-        return _missing(SERVICE_CHECK, why, f"{place.journal} -n 50, then {place.systemctl} restart {SERVICE}")
+        return missing(SERVICE_CHECK, why, f"{place.journal} -n 50, then {place.systemctl} restart {SERVICE}")
     if seen.get("ActiveState") not in {"active", "activating"}:
-        return _warn(SERVICE_CHECK, state, f"{place.systemctl} start {SERVICE}")
+        return warn(SERVICE_CHECK, state, f"{place.systemctl} start {SERVICE}")
     if seen.get("UnitFileState") != "enabled":
-        return _warn(SERVICE_CHECK, f"{state}, not at the next boot", f"{place.systemctl} enable {SERVICE}")
+        return warn(SERVICE_CHECK, f"{state}, not at the next boot", f"{place.systemctl} enable {SERVICE}")
     if stale:
         names = ", ".join(stale)
-        return _warn(SERVICE_CHECK, f"{state}, with other units than this version's: {names}", place.install_command)
+        return warn(SERVICE_CHECK, f"{state}, with other units than this version's: {names}", place.install_command)
     restarts = seen.get("NRestarts", "0")
-    return _ok(SERVICE_CHECK, state if restarts == "0" else f"{state}, {restarts} restarts after a failure")
+    return ok(SERVICE_CHECK, state if restarts == "0" else f"{state}, {restarts} restarts after a failure")
 
 
 async def _check_claude(environment: Mapping[str, str]) -> Check:
     name, mend = "claude", f"{sys.executable} -m pip install --force-reinstall --no-deps claude-agent-sdk"
     program = find_claude(environment)
     if program is None:
-        return _missing(name, "the package claude-agent-sdk is not installed", mend)
+        return missing(name, "the package claude-agent-sdk is not installed", mend)
     try:
         done = await run([str(program), "--version"], timeout_s=PROBE_TIMEOUT_S)
     except ProcessError as error:
-        return _missing(name, str(error), "unset HIVE_CLAUDE" if environment.get("HIVE_CLAUDE") else mend)
+        return missing(name, str(error), "unset HIVE_CLAUDE" if environment.get("HIVE_CLAUDE") else mend)
     if not done.ok:
-        return _missing(name, done.error_text or f"exit status {done.status}", mend)
-    return _ok(name, done.stdout.decode("utf-8", "replace").strip())
+        return missing(name, done.error_text or f"exit status {done.status}", mend)
+    return ok(name, done.stdout.decode("utf-8", "replace").strip())
 
 
 def check_disk(data: Path) -> Check:
@@ -219,15 +169,15 @@ def check_disk(data: Path) -> Check:
     detail = f"{render_size(free)} free for {data}"
     mend = f"free some space on the disk of {folder}, or choose another folder with HIVE_DATA"
     if free < DISK_NEEDED_BYTES:
-        return _missing("disk", detail, mend)
-    return _ok("disk", detail) if free >= DISK_WANTED_BYTES else _warn("disk", detail, mend)
+        return missing("disk", detail, mend)
+    return ok("disk", detail) if free >= DISK_WANTED_BYTES else warn("disk", detail, mend)
 
 
 def check_pages(package: Path) -> Check:
     """Whether the dashboard's pages are in the installed package."""
     if (package / "host/api/pages/index.html").is_file():
-        return _ok("pages", "built")
-    return _missing("pages", "the dashboard's pages are not built", "./hive version")
+        return ok("pages", "built")
+    return missing("pages", "the dashboard's pages are not built", "./hive version")
 
 
 def check_credential(roots: Roots, environment: Mapping[str, str]) -> Check:
@@ -235,17 +185,17 @@ def check_credential(roots: Roots, environment: Mapping[str, str]) -> Check:
     name = "credential"
     for variable in CREDENTIAL_VARIABLES:
         if environment.get(variable):
-            return _ok(name, f"{variable} in the environment")
+            return ok(name, f"{variable} in the environment")
     if roots.data == MACHINE_DATA and os.access(STORED_CREDENTIAL, os.R_OK):
-        return _ok(name, f"in {STORED_CREDENTIAL}, for the service")
+        return ok(name, f"in {STORED_CREDENTIAL}, for the service")
     file = Path(environment.get("HIVE_CREDENTIAL") or roots.credential)
     try:
         status = file.stat()
     except OSError:
-        return _warn(name, "none: `hive up` needs one, `hive demo` does not", f"install -D -m 600 /dev/stdin {file}")
+        return warn(name, "none: `hive up` needs one, `hive demo` does not", f"install -D -m 600 /dev/stdin {file}")
     if stat.S_IMODE(status.st_mode) & 0o077:
-        return _missing(name, f"{file} is open to others", f"chmod 600 {file}")
-    return _ok(name, f"in {file}")
+        return missing(name, f"{file} is open to others", f"chmod 600 {file}")
+    return ok(name, f"in {file}")
 
 
 def check_modes(roots: Roots) -> Check:
@@ -257,20 +207,24 @@ def check_modes(roots: Roots) -> Check:
         except FileNotFoundError:
             continue
         except OSError as error:
-            return _missing(name, f"{path}: {error.strerror}", "run this as the user of the hive")
+            return missing(name, f"{path}: {error.strerror}", "run this as the user of the hive")
         if status.st_uid != os.getuid():
-            return _warn(name, f"{path} belongs to another user", "run this as the user of the hive")
+            return warn(name, f"{path} belongs to another user", "run this as the user of the hive")
         if stat.S_IMODE(status.st_mode) & 0o022:
-            return _missing(name, f"{path} can be written by others", f"chmod go-w {path}")
-    return _ok(name, "closed to others" if roots.data.exists() else f"{roots.data} is not made yet")
+            return missing(name, f"{path} can be written by others", f"chmod go-w {path}")
+    return ok(name, "closed to others" if roots.data.exists() else f"{roots.data} is not made yet")
 
 
-def _check_hive(roots: Roots) -> list[Check]:
+def _ask_hive(roots: Roots) -> tuple[Row | None, Check]:
+    """What the running hive says of itself, and why it says nothing."""
     try:
-        answer = Client(roots, timeout_s=5).get_row("/api/hive")
+        return Client(roots, timeout_s=5).get_row("/api/hive"), ok("hive", "running")
     except HiveError as error:
-        return [_warn("hive", error.message, "hive up")]
-    return [_ok("hive", f"running, version {answer.get('version', '?')}"), *judge_ports(answer), judge_limits(answer)]
+        return None, warn("hive", error.message, "hive up")
+
+
+def _judge_hive(hive: Row) -> list[Check]:
+    return [ok("hive", f"running, version {hive.get('version', '?')}"), *judge_ports(hive), judge_limits(hive)]
 
 
 def judge_ports(hive: Row) -> list[Check]:
@@ -279,19 +233,40 @@ def judge_ports(hive: Row) -> list[Check]:
     if not isinstance(problems, list) or not problems:
         return []
     told = [render_safe_line(str(problem)) for problem in problems]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return [_warn("agent ports", "; ".join(told), "as it says, or hive up without HIVE_AGENT_PORTS")]
+    return [warn("agent ports", "; ".join(told), "as it says, or hive up without HIVE_AGENT_PORTS")]
 
 
 def judge_limits(hive: Row) -> Check:
     """What `/api/hive` says of the limits that containers get on this machine."""
-    name, unlimited = "limits", hive.get("unlimited")
+    name, unlimited = LIMITS_CHECK, hive.get("unlimited")
     if not isinstance(unlimited, dict) or not unlimited:
-        return _ok(name, "memory, cpu and tasks of containers")
+        return ok(name, "memory, cpu and tasks of containers")
     reasons: dict[str, list[str]] = {}
     for key, reason in unlimited.items():  # pyright: ignore[reportUnknownVariableType]
         reasons.setdefault(render_safe_line(str(reason)), []).append(render_safe_line(str(key)))  # pyright: ignore[reportUnknownArgumentType]
     told = "; ".join(f"no limit of {', '.join(keys)}: {reason}" for reason, keys in reasons.items())
-    return _warn(name, told, "see the docs: operating.md, limits of containers")
+    return warn(name, told, _LIMITS_MEND)
+
+
+def _check_limits_ahead() -> Check:
+    try:
+        trees = observe_trees()
+    except (OSError, ValueError) as error:
+        return warn(LIMITS_CHECK, f"not limited: the control groups cannot be read: {error}", _LIMITS_MEND)
+    return judge_limits_ahead(trees, as_root=os.geteuid() == 0, managed=SYSTEMD_RUNS.is_dir())
+
+
+def judge_limits_ahead(trees: Sequence[Tree], *, as_root: bool, managed: bool) -> Check:
+    """What a hive that is not running could limit, as far as one sees without trying.
+
+    `managed`: systemd is pid 1, and makes the groups.
+    """
+    there = {name for tree in trees for name in tree.controllers if as_root or managed or tree.version == 2}
+    lacking = [key for key, controller in CONTROLLERS.items() if controller not in there]
+    if not lacking:
+        return ok(LIMITS_CHECK, f"{', '.join(CONTROLLERS)} could be limited; the hive tries it when it starts")
+    why = "the kernel offers no controller" if as_root or managed else "control groups of version 1 are root's alone"
+    return warn(LIMITS_CHECK, f"not limited: {', '.join(lacking)}: {why}", _LIMITS_MEND)
 
 
 def check_notifiers(roots: Roots, environment: Mapping[str, str]) -> Check:
@@ -300,14 +275,14 @@ def check_notifiers(roots: Roots, environment: Mapping[str, str]) -> Check:
     file = Path(environment.get("HIVE_NOTIFY") or roots.notify_urls)
     try:
         if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            return _missing(name, f"{file} is open to others", f"chmod 600 {file}")
+            return missing(name, f"{file} is open to others", f"chmod 600 {file}")
         state = Client(roots, timeout_s=5).get_row("/api/notifier")
     except FileNotFoundError:
-        return _ok(name, f"none: apprise URLs in {file} would tell you what needs you")
+        return ok(name, f"none: apprise URLs in {file} would tell you what needs you")
     except OSError as error:
-        return _missing(name, f"{file}: {error.strerror}", "run this as the user of the hive")
+        return missing(name, f"{file}: {error.strerror}", "run this as the user of the hive")
     except HiveError:
-        return _warn(name, "not known: no hive is running", "hive up")
+        return warn(name, "not known: no hive is running", "hive up")
     return judge_notifiers(state)
 
 
@@ -315,13 +290,13 @@ def judge_notifiers(state: Row) -> Check:
     """What `/api/notifier` says, in short."""
     name = "notifiers"
     if state.get("problem"):
-        return _warn(name, f"{line_field(state, 'file')}: {line_field(state, 'problem')}", "hive notify")
+        return warn(name, f"{line_field(state, 'file')}: {line_field(state, 'problem')}", "hive notify")
     channels = parse_rows(state.get("channels"))
     broken = [channel for channel in channels if channel.get("fault")]
     if broken:
         faults = [f"{line_field(channel, 'name')}: {line_field(channel, 'fault')}" for channel in broken]
-        return _warn(name, "; ".join(faults), "hive notify test")
-    return _ok(name, ", ".join(line_field(channel, "name") for channel in channels) or "none in the file")
+        return warn(name, "; ".join(faults), "hive notify test")
+    return ok(name, ", ".join(line_field(channel, "name") for channel in channels) or "none in the file")
 
 
 def render_checks(checks: list[Check], screen: Screen) -> str:

@@ -13,7 +13,8 @@ import typer
 from hyperhive import __version__
 from hyperhive.cli.client import Client, Row, decide_own_roots, find_hive, parse_row
 from hyperhive.cli.console import JsonOption, observe_screen, show, show_json
-from hyperhive.cli.doctor import CheckStatus, check_machine, render_checks
+from hyperhive.cli.doctor import check_machine, render_checks
+from hyperhive.cli.doctor_checks import CheckStatus
 from hyperhive.cli.rendering import Screen, line_field, render_age
 from hyperhive.cli.turns import render_park
 from hyperhive.core.errors import UnavailableError

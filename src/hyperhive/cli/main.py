@@ -23,6 +23,7 @@ from hyperhive.cli import (
     files,
     flow,
     hive,
+    images,
     install,
     journal,
     login,
@@ -60,7 +61,7 @@ app = typer.Typer(
 )
 for group in (
     *(hive, agents, login, messages, approvals, configs, policy, stats, drafts, turns, budgets, egress, notes),
-    *(quotas,),
+    *(quotas, images),
     *(journal, files, shell, completion, snapshots),
     *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks, backup, audit),
     *(install, uninstall),

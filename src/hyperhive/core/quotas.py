@@ -23,6 +23,9 @@ GROWTH_LEAST_PART = 0.25
 
 
 class Quota(StrEnum):
+    # of its container: bounds of the kernel's
+    MEMORY = "memory"
+    TASKS = "tasks"
     DISK = "disk"
     FILES = "files"
     # what it sends a minute

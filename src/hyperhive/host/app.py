@@ -165,6 +165,7 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
         kept=parts.kept,
         takes=parts.takes,
         restores=parts.restores,
+        images=parts.images,
         notes=parts.notes,
         needs=parts.needs,
         notifier=parts.notifier,

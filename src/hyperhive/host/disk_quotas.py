@@ -3,69 +3,53 @@
 A disk that has quotas of its own for folders is rare: so the folders are walked, slowly, and the free room of the disk
 is looked at all the time, which costs nothing. Who is over its limit is stopped; so is who grew most once the disk is
 at its reserve. What the hive itself has to write has the reserve for itself, the last of it the operator alone.
+The room is `disk_room.py`'s, what folders hold `disk_folders.py`'s; here is decided what follows from both.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import structlog
 
 from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, StorageError
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.limits import parse_memory_bytes
-from hyperhive.core.names import MANAGER, parse_known_agent_name
+from hyperhive.core.names import parse_known_agent_name
 from hyperhive.core.needs import Need
 from hyperhive.core.paths import Roots
 from hyperhive.core.quotas import (
     CALM_AT,
-    ENTRIES_LIMIT,
-    FLOOR_PART,
+    MIB,
     DiskUse,
     Quota,
     find_excess,
     find_grower,
     is_near,
-    plan_reserve_bytes,
     render_bytes,
 )
 from hyperhive.host.agent_records import get_agent
 from hyperhive.host.configs.configs import Configs
+from hyperhive.host.disk_folders import DiskFolders
 from hyperhive.host.disk_records import clear_over_quota, mark_over_quota, tell_warned
+from hyperhive.host.disk_room import DiskRoom
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.need_views import view_full_disk
 from hyperhive.host.store.rows import AgentRecord
 from hyperhive.host.store.store import Store, Transaction
 from hyperhive.system.clock import from_millis, now, to_millis
-from hyperhive.system.disk_usage import (
-    EndedError,
-    Pace,
-    Room,
-    list_container,
-    measure_folders,
-    measure_unlinked,
-    observe_room,
-)
+from hyperhive.system.disk_usage import Room
 
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 0.5
 ROUND_EVERY_S = 300.0
 FIRST_ROUND_AFTER_S = 5.0
-# How much of a core a walk takes when there is time, and when there is none.
-CALM_DUTY = 0.05
-URGENT_DUTY = 0.5
-# If the disk would be at its reserve within so long, all folders are measured at once.
-AHEAD_S = 20.0
 # The next round is at once when the disk has lost so much since the last one began, though not sooner than this.
-EARLY_BYTES = 512 * 1024 * 1024
+EARLY_BYTES = 512 * MIB
 EARLIEST_S = 10.0
-# What a disk may lose in that time before it is looked at more closely.
-SLACK_BYTES = 8 * 1024 * 1024
 # Of the time of an urgent look, how long the next one waits at the least.
 URGENT_REST_FACTOR = 2
 ALLOWED_LIMIT = timedelta(days=30)
@@ -97,16 +81,6 @@ class DiskView:
     allowed_until: datetime | None
 
 
-@dataclass(slots=True)
-class _Known:
-    """Of one agent. `calm`: what its folders held when the disk was last far from full."""
-
-    use: DiskUse | None = None
-    calm: DiskUse | None = None
-    calm_at: datetime = field(default_factory=now)
-    is_warned: bool = False
-
-
 class DiskQuotas:
     """`list_running` names the agents whose containers run, with the pid of their first process if it is known."""
 
@@ -120,25 +94,18 @@ class DiskQuotas:
         settings: DiskSettings,
     ) -> None:
         self._store = store
-        self._roots = roots
         self._configs = configs
         self._lifecycle = lifecycle
         self._list_running = list_running
         self._settings = settings
-        self._known: dict[str, _Known] = {}
+        self._room = DiskRoom(roots.data, settings.reserve_bytes)
+        self._folders = DiskFolders(roots)
         self._allowed: dict[str, tuple[int, datetime]] = {}
-        self._pace = Pace(CALM_DUTY)
-        self._walker = ThreadPoolExecutor(1, "disk-quotas")
-        self._room: Room | None = None
-        self._is_low = False
-        self._low_since = now()
-        # How fast the disk fills up, in bytes a second.
-        self._fall = 0.0
+        self._warned: set[str] = set()
         self._calm_free_bytes: int | None = None
         self._round_free_bytes = 0
         self._early = asyncio.Event()
         self._urgent_at_s = 0.0
-        self._urgent_free_bytes: int | None = None
 
     async def load(self) -> None:
         """At the daemon's start: what the operator allowed."""
@@ -147,8 +114,7 @@ class DiskQuotas:
 
     async def close(self) -> None:
         """Ends the walk that is under way."""
-        self._pace.end()
-        await asyncio.to_thread(self._walker.shutdown)
+        await self._folders.close()
 
     async def watch_forever(self) -> None:
         """Looks at the disk all the time, and at folders in turn."""
@@ -171,17 +137,18 @@ class DiskQuotas:
         if event.agent is None:
             return
         if event.name in {EventName.AGENT_DESTROYED, EventName.AGENT_PURGED}:
-            self._known.pop(event.agent, None)
+            self._folders.forget(event.agent)
             self._allowed.pop(event.agent, None)
+            self._warned.discard(event.agent)
 
     # -- for others ----------------------------------------------------------------------------------------
 
     def check_room(self) -> None:
         """To be asked before something is stored because an agent wants it. Raises StorageError."""
-        room, floor = self._room, self._reserve_bytes() * FLOOR_PART
-        if room is not None and room.free_bytes < floor:
+        rest_bytes = self._room.find_rest_bytes()
+        if rest_bytes is not None:
             raise StorageError(
-                f"the hive's disk is nearly full ({render_bytes(room.free_bytes)} free): nothing more is stored",
+                f"the hive's disk is nearly full ({render_bytes(rest_bytes)} free): nothing more is stored",
                 "free some space: remove what you do not need from your folders, and try again later",
             )
 
@@ -193,17 +160,13 @@ class DiskQuotas:
         record = await self._get(name)
         if not record.over_quota:
             return
-        use = await self._measure(name, None)
+        use = await self._folders.measure(name)
         excess = find_excess(use, self.find_limit_bytes(name))
         if excess:
             raise ConflictError(f"{name} is stopped: {excess}", _HINT.format(name=name))
-        room = self._observe()
-        if room.free_bytes < self._reserve_bytes() and self._find_allowance(name) is None:
-            raise ConflictError(
-                f"{name} is stopped: the disk has {render_bytes(room.free_bytes)} free of the "
-                f"{render_bytes(self._reserve_bytes())} that agents leave",
-                _HINT.format(name=name),
-            )
+        room = self._room.observe()
+        if room.free_bytes < self._room.reserve_bytes and self._find_allowance(name) is None:
+            raise ConflictError(f"{name} is stopped: {self._room.render(room)}", _HINT.format(name=name))
         await self._store.write(lambda tx: clear_over_quota(tx, name))
 
     async def allow(self, name: str, size_bytes: int, for_s: float) -> None:
@@ -229,17 +192,14 @@ class DiskQuotas:
     async def view(self, name: str) -> DiskView:
         """What is known of an agent; measured now if it never was. Raises NotFoundError."""
         await self._get(name)
-        known = self._known.get(name)
-        use = known.use if known is not None else None
-        if use is None:
-            use = await self._measure(name, None)
+        use = self._folders.find_use(name) or await self._folders.measure(name)
         allowance = self._find_allowance(name)
         return DiskView(use, self.find_limit_bytes(name), None if allowance is None else allowance[1])
 
     def find_used_bytes(self, name: str) -> int | None:
         """What its folders held when they were last measured."""
-        known = self._known.get(name)
-        return None if known is None or known.use is None else known.use.size_bytes
+        use = self._folders.find_use(name)
+        return None if use is None else use.size_bytes
 
     def find_limit_bytes(self, name: str) -> int | None:
         """What its folders may hold now; None: anything."""
@@ -254,51 +214,27 @@ class DiskQuotas:
     # -- the disk ------------------------------------------------------------------------------------------
 
     async def _look(self, passed_s: float) -> None:
-        before, room = self._room, self._observe()
-        if before is not None:
-            fall = max(0.0, (before.free_bytes - room.free_bytes) / max(passed_s, 0.001))
-            # It rises at once and falls slowly: a disk that is filled in bursts is filled all the same.
-            self._fall = max(fall, self._fall * 0.8)
+        room = self._room.look(passed_s)
         if self._round_free_bytes - room.free_bytes >= EARLY_BYTES:
             self._early.set()
         await self._tell_low(room)
-        if not self._is_urgent(room):
-            self._pace.duty = CALM_DUTY
+        is_urgent = self._room.is_urgent(room)
+        self._folders.hurry(is_urgent)
+        if not is_urgent:
             return
         loop = asyncio.get_running_loop()
         if loop.time() < self._urgent_at_s:
             return
         began_s = loop.time()
-        self._pace.duty = URGENT_DUTY
         await self._look_urgently()
         self._urgent_at_s = loop.time() + URGENT_REST_FACTOR * (loop.time() - began_s)
-        self._urgent_free_bytes = self._observe().free_bytes
-
-    def _observe(self) -> Room:
-        self._room = observe_room(self._roots.data)
-        return self._room
-
-    def _reserve_bytes(self) -> int:
-        room = self._room or self._observe()
-        return plan_reserve_bytes(room.total_bytes, self._settings.reserve_bytes)
-
-    def _is_urgent(self, room: Room) -> bool:
-        reserve_bytes = self._reserve_bytes()
-        if not reserve_bytes or room.free_bytes - reserve_bytes > max(SLACK_BYTES, self._fall * AHEAD_S):
-            self._urgent_free_bytes = None
-            return False
-        # One that was full at the last look, and has not become fuller since, is nobody's doing now.
-        step_bytes = min(SLACK_BYTES, reserve_bytes // 16)
-        return self._urgent_free_bytes is None or room.free_bytes < self._urgent_free_bytes - step_bytes
+        self._room.note_searched()
 
     async def _tell_low(self, room: Room) -> None:
-        is_low = room.free_bytes < self._reserve_bytes()
-        if is_low is self._is_low:
+        if not self._room.note_low(room):
             return
-        if not is_low and room.free_bytes < self._reserve_bytes() * 1.1:
-            return
-        self._is_low, self._low_since = is_low, now()
-        body = {"free_bytes": room.free_bytes, "reserve_bytes": self._reserve_bytes()}
+        is_low = self._room.is_low
+        body = {"free_bytes": room.free_bytes, "reserve_bytes": self._room.reserve_bytes}
         name = EventName.DISK_LOW if is_low else EventName.DISK_FREED
         log.warning("disk.low" if is_low else "disk.freed", **body)
         try:
@@ -308,104 +244,68 @@ class DiskQuotas:
 
     def list_needs(self) -> list[Need]:
         """For the operator's queue: that the disk is at its reserve."""
-        return [view_full_disk(self._low_since)] if self._is_low else []
+        return [view_full_disk(self._room.low_since)] if self._room.is_low else []
 
     async def _look_urgently(self) -> None:
         """Measures whoever runs, the one that grew most first; stops who is over, or else who filled the disk."""
         uses: dict[str, DiskUse] = {}
         stopped = False
-        for name, pid in sorted(self._list_running(), key=lambda one: -self._find_growth(one[0])):
-            use = await self._measure(name, pid)
+        for name, pid in sorted(self._list_running(), key=lambda one: -self._folders.find_growth(one[0])):
+            use = await self._folders.measure(name, pid)
             stopped = await self._judge(name, pid, use) or stopped
             uses[name] = use
-        room, reserve_bytes = self._observe(), self._reserve_bytes()
-        if stopped or room.free_bytes >= reserve_bytes:
+        room = self._room.observe()
+        if stopped or room.free_bytes >= self._room.reserve_bytes:
             return
         fall_bytes = max(0, (self._calm_free_bytes or room.free_bytes) - room.free_bytes)
-        growths = {name: self._find_growth(name) for name in uses}
+        growths = {name: self._folders.find_growth(name) for name in uses}
         grower = find_grower(growths, fall_bytes)
         unmeasured = [name for name, use in uses.items() if not use.complete]
         if grower is not None:
-            since = self._known[grower].calm_at
+            since = self._folders.get_calm_at(grower)
             grown = f"its folders grew most: by {render_bytes(growths[grower])} since {since:%H:%M} UTC"
-            await self._stop(grower, f"{self._render_room(room)}, and {grown}", uses[grower])
+            await self._stop(grower, f"{self._room.render(room)}, and {grown}", uses[grower])
         elif len(unmeasured) == 1 and fall_bytes:
-            excess = f"{self._render_room(room)}, and its folders cannot be measured"
+            excess = f"{self._room.render(room)}, and its folders cannot be measured"
             await self._stop(unmeasured[0], excess, uses[unmeasured[0]])
-
-    def _render_room(self, room: Room) -> str:
-        return (
-            f"the disk has {render_bytes(room.free_bytes)} free of the "
-            f"{render_bytes(self._reserve_bytes())} that agents leave"
-        )
 
     # -- the folders ---------------------------------------------------------------------------------------
 
     async def _measure_forever(self) -> None:
         await asyncio.sleep(min(FIRST_ROUND_AFTER_S, self._settings.round_every_s))
         while True:
-            self._round_free_bytes = self._observe().free_bytes
+            self._round_free_bytes = self._room.observe().free_bytes
             self._early.clear()
             for name, pid in self._list_running():
                 try:
-                    use = await self._measure(name, None)
-                    if not await self._judge(name, pid, use):
-                        self._note_calm(name, use)
+                    use = await self._folders.measure(name)
+                    if not await self._judge(name, pid, use) and not self._room.is_low:
+                        self._folders.note_calm(name, use)
                 except HiveError as error:
                     log.warning("disk.not_measured", agent=name, message=error.message)
-            if not self._is_low:
-                self._calm_free_bytes = self._observe().free_bytes
+            if not self._room.is_low:
+                self._calm_free_bytes = self._room.observe().free_bytes
             earliest_s = min(EARLIEST_S, self._settings.round_every_s)
             await asyncio.sleep(earliest_s)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.round_every_s - earliest_s):
                     await self._early.wait()
 
-    async def _measure(self, name: str, pid: int | None) -> DiskUse:
-        """What an agent's folders hold now; with `pid` also what its processes hold open without a name."""
-        folders = self._list_folders(name)
-        loop = asyncio.get_running_loop()
-        try:
-            use = await loop.run_in_executor(self._walker, _measure, folders, pid, self._pace)
-        except EndedError as error:
-            raise StorageError("the daemon is ending", "") from error
-        known = self._known.setdefault(name, _Known())
-        known.use = use
-        if known.calm is None:
-            known.calm, known.calm_at = use, now()
-        return use
-
-    def _list_folders(self, name: str) -> list[Path]:
-        folders = [self._roots.state_folder(name), self._roots.claude_folder(name)]
-        return [*folders, self._roots.proposed_folder] if name == MANAGER else folders
-
-    def _note_calm(self, name: str, use: DiskUse) -> None:
-        known = self._known.get(name)
-        if known is not None and not self._is_low:
-            known.calm, known.calm_at = use, now()
-
-    def _find_growth(self, name: str) -> int:
-        known = self._known.get(name)
-        if known is None or known.use is None or known.calm is None:
-            return 0
-        return known.use.size_bytes - known.calm.size_bytes
-
     async def _judge(self, name: str, pid: int | None, use: DiskUse) -> bool:
         """Stops an agent whose folders are over their limit, warns one that is near it. Whether it was stopped."""
         limit_bytes = self.find_limit_bytes(name)
         if find_excess(use, limit_bytes):
             # What is moved while it is counted may count twice.
-            use = await self._measure(name, pid)
+            use = await self._folders.measure(name, pid)
             excess = find_excess(use, limit_bytes)
             if excess:
                 await self._stop(name, excess, use)
                 return True
-        known = self._known.setdefault(name, _Known())
-        if is_near(use, limit_bytes) and not known.is_warned:
-            known.is_warned = True
+        if is_near(use, limit_bytes) and name not in self._warned:
+            self._warned.add(name)
             await self._store.write(lambda tx: tell_warned(tx, name, use, limit_bytes))
         elif not is_near(use, limit_bytes, CALM_AT):
-            known.is_warned = False
+            self._warned.discard(name)
         return False
 
     async def _stop(self, name: str, excess: str, use: DiskUse) -> None:
@@ -432,19 +332,3 @@ _HINT = (
     "remove what it does not need below data/agents/{name} (the pages show its files), propose a larger limits.disk, "
     "or `hive quota {name} --allow SIZE`"
 )
-
-
-def _measure(folders: Sequence[Path], pid: int | None, pace: Pace) -> DiskUse:
-    pace.begin()
-    found = measure_folders(folders, ENTRIES_LIMIT, pace.rest)
-    size_bytes = found.size_bytes
-    if pid is not None:
-        size_bytes += measure_unlinked(list_container(pid), _find_device(folders[0]))
-    return DiskUse(size_bytes, found.entries, found.complete)
-
-
-def _find_device(folder: Path) -> int:
-    try:
-        return folder.stat(follow_symlinks=False).st_dev
-    except OSError:
-        return -1

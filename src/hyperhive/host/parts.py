@@ -9,6 +9,7 @@ from hyperhive.core.egress import EgressPolicy, Target
 from hyperhive.core.paths import Roots
 from hyperhive.core.policy import Policy
 from hyperhive.core.questions import QuestionKind
+from hyperhive.host.agent_images import AgentImages
 from hyperhive.host.agent_ports import AgentPorts
 from hyperhive.host.agent_questions import AgentQuestions
 from hyperhive.host.agents import Agents
@@ -24,6 +25,7 @@ from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.disk_quotas import DiskQuotas, DiskSettings
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.drivers.protocol import Driver
+from hyperhive.host.drivers.registry import find_images
 from hyperhive.host.egress import Egress
 from hyperhive.host.egress_dial import Dialer, Place
 from hyperhive.host.egress_grants import EgressGrants
@@ -106,6 +108,7 @@ class Parts:
     kept: Kept
     takes: Takes
     restores: Restores
+    images: AgentImages
     broker: Broker
     message_index: MessageIndex
     message_views: MessageViews
@@ -186,6 +189,7 @@ class Parts:
             self.disk_quotas.watch_forever,
             self.log_watch.watch_forever,
             self.egress_grants.run_forever,
+            self.images.run_forever,
             *([self.ports.run_forever] if self.ports.enabled else []),
         ]
 
@@ -280,7 +284,9 @@ def build_parts(
     stack.push_async_callback(webhooks.close)
     metrics = Metrics(store, telemetry, roster, feed, driver.name, find_disk_bytes=disk_quotas.find_used_bytes)
     link_quotas = LinkQuotas(throttles, disk_quotas.check_room)
-    quotas = Quotas(store, disk_quotas, link_quotas, gateway, terminals, transcripts, protection, log_watch, throttles)
+    quotas = Quotas(
+        store, disk_quotas, link_quotas, gateway, terminals, transcripts, protection, log_watch, throttles, driver
+    )
     # First of all: the others ask it.
     feed.listen(parking.on_event, traffic=False)
     for listener in (watch.on_event, protection.on_event, broker.on_event, roster.on_event, stats.on_event):
@@ -361,6 +367,7 @@ def build_parts(
         kept=kept,
         takes=takes,
         restores=restores,
+        images=AgentImages(store, configs, find_images(driver)),
         broker=broker,
         message_index=message_index,
         message_views=MessageViews(message_index),

@@ -1,12 +1,13 @@
 """The quotas of agents as the operator sees them: how much of each is used, and what the operator lets one exceed."""
 
 from hyperhive.core.events import Event, EventName
-from hyperhive.core.names import parse_known_agent_name
+from hyperhive.core.names import container_name, parse_known_agent_name
 from hyperhive.core.quotas import ENTRIES_LIMIT, Quota, Unit, Use
 from hyperhive.core.reminders import WAITING_LIMIT
 from hyperhive.core.terminals import TERMINALS_LIMIT
 from hyperhive.host.agent_records import get_agent
 from hyperhive.host.disk_quotas import DiskQuotas, DiskView
+from hyperhive.host.drivers.protocol import Driver, DriverError
 from hyperhive.host.gateway import Gateway
 from hyperhive.host.leases import count_queued
 from hyperhive.host.link_quotas import LinkQuotas
@@ -33,6 +34,7 @@ class Quotas:
         protection: Protection,
         logs: LogWatch,
         throttles: Throttles,
+        driver: Driver,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -43,6 +45,7 @@ class Quotas:
         self._protection = protection
         self._logs = logs
         self._throttles = throttles
+        self._driver = driver
 
     def on_event(self, event: Event) -> None:
         """The feed's listener: of an agent that is gone for good nothing is remembered."""
@@ -62,6 +65,7 @@ class Quotas:
         disk = await self._disk.view(name)
         kept_bytes = await self._transcripts.find_kept_bytes(name)
         uses = [
+            *await self._list_container(name),
             *_list_disk(disk),
             self._protection.find_use(name),
             *counted,
@@ -77,6 +81,16 @@ class Quotas:
             allowed_until=disk.allowed_until,
             quotas=[wire.QuotaUse(quota=use.quota, unit=use.unit, used=use.used, limit=use.limit) for use in uses],
         )
+
+    async def _list_container(self, name: str) -> list[Use]:
+        """What the kernel counts of its container; nothing while that does not run, or where nothing is counted."""
+        try:
+            usage = await self._driver.find_usage(container_name(name))
+        except DriverError:
+            return []
+        memory = Use(Quota.MEMORY, Unit.BYTES, usage.memory_bytes, usage.memory_limit_bytes)
+        tasks = Use(Quota.TASKS, Unit.COUNT, usage.tasks, usage.tasks_limit)
+        return [use for use in (memory, tasks) if use.used is not None]
 
     async def allow(self, name: str, size_bytes: int, for_s: float) -> wire.AgentQuotas:
         """Lets an agent's folders hold so much for a while; one that was stopped for them starts again.

@@ -16,6 +16,8 @@ from hyperhive.system.memory_kills import read_count
 _PERIOD_US = 100_000
 # The kernel takes none below.
 _LEAST_QUOTA_US = 1000
+# What version 1 has where nothing was set is a little less.
+_NO_LIMIT_BYTES = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,21 @@ class Place:
         key = "inactive_file" if self.version == 2 else "total_inactive_file"
         return max(0, total - _read_counts(self.folder / "memory.stat").get(key, 0))
 
+    def observe_memory_limit(self) -> int | None:
+        """None: there is none, or it is not known."""
+        limit = read_number(self.folder / ("memory.max" if self.version == 2 else "memory.limit_in_bytes"))
+        return None if limit is None or limit >= _NO_LIMIT_BYTES else limit
+
     def observe_kills(self) -> int | None:
         """How many processes the kernel ended because memory ran out, since the group was made."""
         return read_count(self.folder / ("memory.events" if self.version == 2 else "memory.oom_control"))
 
     def observe_tasks(self) -> int | None:
         return read_number(self.folder / "pids.current")
+
+    def observe_tasks_limit(self) -> int | None:
+        """None: there is none, or it is not known."""
+        return read_number(self.folder / "pids.max")
 
     def is_populated(self) -> bool:
         """Whether a process is in it or below it."""

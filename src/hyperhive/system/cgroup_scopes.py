@@ -89,6 +89,8 @@ class Scope:
 
     def wrap(self, argv: Sequence[str]) -> list[str]:
         """The argv that makes the scope, goes into it and executes `argv`; of one that is there, in one more beside."""
+        # Handed over, its processes are not systemd's business: from version 253 on one that is killed for memory would
+        # otherwise end all of the scope. OOMPolicy= says the same, and older ones refuse it for scopes.
         settings = ["Delegate=yes", *_render_properties(self.limits or Limits())]
         unit = [f"--unit={self.unit}"] if self.limits is not None else list[str]()
         place = ["--quiet", "--scope", "--collect", f"--slice={self.manager.slice_name}"]

@@ -61,12 +61,15 @@ _JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; 
 class Usage:
     """What a group uses, without what the kernel could drop from memory at once. None: it is not counted here.
 
-    `memory_kills` counts the processes that the kernel ended because memory ran out, since the group was made.
+    `memory_kills` counts the processes that the kernel ended because memory ran out, since the group was made. Of the
+    limits None says that there is none.
     """
 
     memory_bytes: int | None = None
     tasks: int | None = None
     memory_kills: int | None = None
+    memory_limit_bytes: int | None = None
+    tasks_limit: int | None = None
 
 
 class Group:
@@ -105,6 +108,8 @@ class Group:
             None if memory is None else memory.observe_memory(),
             None if tasks is None else tasks.observe_tasks(),
             None if memory is None else memory.observe_kills(),
+            None if memory is None else memory.observe_memory_limit(),
+            None if tasks is None else tasks.observe_tasks_limit(),
         )
 
     def is_empty(self) -> bool:

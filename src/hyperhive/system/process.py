@@ -112,12 +112,19 @@ class _Output(asyncio.SubprocessProtocol):
 
 
 async def start_detached(
-    argv: Sequence[str], *, output: int, pass_fds: Sequence[int], env: Mapping[str, str], timeout_s: float = 10.0
+    argv: Sequence[str],
+    *,
+    output: int,
+    errors: int | None = None,
+    pass_fds: Sequence[int],
+    env: Mapping[str, str],
+    timeout_s: float = 10.0,
 ) -> None:
     """Starts a program that outlives this one: in a session of its own and nobody's child.
 
-    It inherits `pass_fds` under the same numbers; standard output and error go to the handle `output`. That
-    it could be executed is not known here. Raises ProcessError if not even `setsid` can be.
+    It inherits `pass_fds` under the same numbers; standard output goes to the handle `output`, and so does standard
+    error if it has no handle `errors` of its own. That it could be executed is not known here. Raises ProcessError if
+    not even `setsid` can be.
 
     It is not a child, as asyncio kills those that are left when its loop ends. What it becomes the child of is a
     second `setsid` that only waits, so that a program that is to die with its parent has one that stays.
@@ -129,7 +136,7 @@ async def start_detached(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
-            stderr=output,
+            stderr=output if errors is None else errors,
             pass_fds=pass_fds,
             env=env,
             cwd="/",

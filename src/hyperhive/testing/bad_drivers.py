@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from hyperhive.system.cgroups import Usage
 from hyperhive.system.process import Completed
 
 SpecT = TypeVar("SpecT", bound="NamedSpec")
@@ -35,6 +36,7 @@ class AnyDriver(Protocol[SpecT_contra, ObservationT_co]):
     async def build(self, packages: Sequence[str]) -> Mapping[str, str]: ...
     async def create(self, spec: SpecT_contra) -> None: ...
     async def observe(self, name: str) -> ObservationT_co: ...
+    async def find_usage(self, name: str) -> Usage: ...
     async def start(self, spec: SpecT_contra) -> None: ...
     async def stop(self, name: str, timeout_s: float) -> None: ...
     async def destroy(self, name: str) -> None: ...
@@ -65,6 +67,9 @@ class Faithful(Generic[SpecT, ObservationT]):
 
     async def observe(self, name: str) -> ObservationT:
         return await self.inner.observe(name)
+
+    async def find_usage(self, name: str) -> Usage:
+        return await self.inner.find_usage(name)
 
     async def start(self, spec: SpecT) -> None:
         await self.inner.start(spec)
@@ -103,6 +108,10 @@ class Slow(Faithful[SpecT, ObservationT]):
     async def observe(self, name: str) -> ObservationT:
         await asyncio.sleep(self.delay_s)
         return await super().observe(name)
+
+    async def find_usage(self, name: str) -> Usage:
+        await asyncio.sleep(self.delay_s)
+        return await super().find_usage(name)
 
     async def start(self, spec: SpecT) -> None:
         await asyncio.sleep(self.delay_s)

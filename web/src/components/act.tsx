@@ -73,6 +73,12 @@ export interface ActProps extends ActOptions {
   onDone?: () => void;
 }
 
+/** For a form with one act: Enter in its field does that. */
+export function actOnEnter(event: SubmitEvent): void {
+  event.preventDefault();
+  (event.currentTarget as HTMLFormElement).querySelector<HTMLButtonElement>("button.act")?.click();
+}
+
 /** The button of an act. A destructive one asks once, in place. */
 export function Act(props: ActProps) {
   const { busy, start } = useAct(props);

@@ -1,5 +1,6 @@
 import type { Signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import type { AgentRow } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { Act } from "./act.tsx";
@@ -114,8 +115,14 @@ export function PanelToggle({
   children?: ComponentChildren;
 }) {
   const isOpen = typeof open === "boolean" ? open : open.value;
+  const button = useRef<HTMLButtonElement>(null);
+  // On a phone they scroll: what a link has opened is among those that are seen.
+  useEffect(() => {
+    if (isOpen) button.current?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [isOpen]);
   return (
     <button
+      ref={button}
       type="button"
       class="act act-quiet"
       aria-expanded={isOpen}

@@ -1,7 +1,7 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { AuditEntry } from "../api_types.ts";
 import { findPlace, renderBody } from "../audit.ts";
-import { createTestApp, mount, settle } from "../testing/stand_in.tsx";
+import { createTestApp, mount, settle, type } from "../testing/stand_in.tsx";
 import { Audit } from "./audit.tsx";
 
 const HOSTILE = '<img src=x onerror="alert(1)">\u202egnp';
@@ -63,6 +63,26 @@ test("older rows come on request, and a page without any is gone past", async ()
     "9",
     "5",
   ]);
+});
+
+test("what is typed narrows after a moment, and all is shown again with one click that keeps the focus", async () => {
+  const { find, query, asked } = await show({ entries: [createEntry(9)], before: null });
+  expect(query("audit-clear")).toBeNull();
+  const field = find<HTMLInputElement>("audit-agent");
+  for (const text of ["a", "al", " alice "]) await settle(() => type(field, text));
+  expect(asked().length).toBe(1);
+  await vi.waitFor(() => expect(asked().length).toBe(2));
+  expect(asked()[1]).toContain("agent=alice");
+  await settle(() => find("audit-clear").click());
+  expect(asked().length).toBe(3);
+  expect(field.value).toBe("");
+  expect(document.activeElement).toBe(find("audit-grep"));
+});
+
+test("what was not looked through is not said to be empty", async () => {
+  const { find, root } = await show({ entries: [], before: 5 });
+  expect(root.textContent).toContain("nothing of that so far");
+  expect(find("audit-older")).not.toBeNull();
 });
 
 test("a refusal of the hive is said", async () => {

@@ -1,8 +1,9 @@
-import { useSignal } from "@preact/signals";
-import { useEffect, useMemo } from "preact/hooks";
+import { type Signal, useSignal } from "@preact/signals";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { AuditEntry } from "../api_types.ts";
 import { type AuditFilter, findPlace, NO_FILTER, openAudit, renderBody } from "../audit.ts";
 import { useApp } from "../context.ts";
+import { useSettled } from "../flow_filter.ts";
 import { Act } from "./act.tsx";
 import { Link, Name } from "./link.tsx";
 import { Empty } from "./section.tsx";
@@ -15,13 +16,13 @@ const ACTORS = ["operator", "agent", "hive", "stranger"];
 export function Audit() {
   const { api } = useApp().store;
   const filter = useSignal(NO_FILTER);
-  const asked = filter.value;
+  const asked = useSettledFilter(filter.value);
   const list = useMemo(() => openAudit(api, asked), [api, asked]);
   useEffect(() => void list.newest(), [list]);
   const rows = list.rows.value;
   return (
     <>
-      <Filter filter={asked} onChange={(change) => (filter.value = { ...asked, ...change })} />
+      <Filter filter={filter} />
       <div class="acts audit-acts">
         <Act label="look for the newest" testId="audit-newest" run={() => list.newest().then(() => "")}>
           ↑ the newest
@@ -33,7 +34,13 @@ export function Audit() {
         </p>
       )}
       {rows === null && !list.error.value && <Empty>loading the audit…</Empty>}
-      {rows?.length === 0 && <Empty>nothing of that is in the audit</Empty>}
+      {rows?.length === 0 && (
+        <Empty>
+          {list.hasOlder.value
+            ? "nothing of that so far: there are older rows"
+            : "nothing of that is in the audit"}
+        </Empty>
+      )}
       <ol class="audit-rows" data-testid="audit-rows">
         {rows?.map((row) => (
           <Row key={row.seq} row={row} />
@@ -50,6 +57,12 @@ export function Audit() {
       </p>
     </>
   );
+}
+
+/** The filter once nobody types in it any more; the same object until it is another one. */
+function useSettledFilter({ grep, agent, actor, name }: AuditFilter): AuditFilter {
+  const settled = { grep: useSettled(grep), agent: useSettled(agent.trim()), name: useSettled(name.trim()) };
+  return useMemo(() => ({ ...settled, actor }), [settled.grep, settled.agent, settled.name, actor]);
 }
 
 function Row({ row }: { row: AuditEntry }) {
@@ -80,22 +93,23 @@ function Row({ row }: { row: AuditEntry }) {
   );
 }
 
-interface FilterProps {
-  filter: AuditFilter;
-  onChange: (change: Partial<AuditFilter>) => void;
-}
-
-function Filter({ filter, onChange }: FilterProps) {
+function Filter({ filter: held }: { filter: Signal<AuditFilter> }) {
+  const filter = held.value;
+  const search = useRef<HTMLInputElement>(null);
+  const onChange = (change: Partial<AuditFilter>) => {
+    held.value = { ...held.peek(), ...change };
+  };
   return (
     <search class="filter-bar" aria-label="filter of the audit">
       <input
+        ref={search}
         type="search"
         placeholder="search the audit"
         aria-label="search the audit"
         data-testid="audit-grep"
         maxLength={200}
         value={filter.grep}
-        onChange={(event) => onChange({ grep: event.currentTarget.value })}
+        onInput={(event) => onChange({ grep: event.currentTarget.value })}
       />
       <select
         aria-label="only by"
@@ -119,7 +133,7 @@ function Filter({ filter, onChange }: FilterProps) {
         data-testid="audit-agent"
         maxLength={200}
         value={filter.agent}
-        onChange={(event) => onChange({ agent: event.currentTarget.value.trim() })}
+        onInput={(event) => onChange({ agent: event.currentTarget.value })}
       />
       <input
         type="text"
@@ -129,8 +143,22 @@ function Filter({ filter, onChange }: FilterProps) {
         data-testid="audit-name"
         maxLength={200}
         value={filter.name}
-        onChange={(event) => onChange({ name: event.currentTarget.value.trim() })}
+        onInput={(event) => onChange({ name: event.currentTarget.value })}
       />
+      {Object.values(filter).some(Boolean) && (
+        <button
+          type="button"
+          class="link"
+          data-testid="audit-clear"
+          onClick={() => {
+            held.value = NO_FILTER;
+            // This goes away, and the focus with it.
+            search.current?.focus();
+          }}
+        >
+          show all
+        </button>
+      )}
     </search>
   );
 }

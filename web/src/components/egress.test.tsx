@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
 import type { EgressGrant, EgressRequest } from "../api_types.ts";
-import { createTestApp, mount, settle } from "../testing/stand_in.tsx";
+import { createApproval, createTestApp, mount, settle } from "../testing/stand_in.tsx";
 import { chooseOffered, Egress, renderEntry } from "./egress.tsx";
 import { Toaster } from "./toaster.tsx";
 
@@ -89,11 +89,12 @@ test("a refused host is allowed for half an hour with one click", async () => {
   expect(query("egress-allow")).toBeNull();
 });
 
-test("for good is a proposal, and says which approval it is", async () => {
-  const { asked, find, root } = await show(
+test("for good is a proposal, and leads to its approval while that waits", async () => {
+  const approval = createApproval(12, { description: "Allow GET http://deb.org/a for good" });
+  const { app, asked, find, query, root } = await show(
     [createRequest({ host: "deb.org", port: 80, method: "GET", path: "/a" })],
     [],
-    { "POST /api/egress/proposals": { id: 12 } },
+    { "POST /api/egress/proposals": approval },
   );
   await settle(() => find("egress-propose").click());
   expect(asked()).toEqual([
@@ -104,6 +105,11 @@ test("for good is a proposal, and says which approval it is", async () => {
     },
   ]);
   expect(root.textContent).toContain("approval 12 would add GET http://deb.org/a");
+  expect(find("egress-proposed").getAttribute("href")).toBe("/approvals/12");
+  expect(query("egress-propose")).toBeNull();
+  await settle(() => app.store.approvals.put({ ...approval, status: "denied" }));
+  expect(query("egress-proposed")).toBeNull();
+  expect(query("egress-propose")).not.toBeNull();
 });
 
 test("a grant shows how long it lasts and is taken back", async () => {

@@ -1,11 +1,13 @@
-import { useComputed } from "@preact/signals";
+import { type Signal, useComputed, useSignal } from "@preact/signals";
 import type { EgressGrant, EgressRequest } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useFetched } from "../fetched.ts";
+import { approvalPath } from "../route.ts";
 import { renderSize } from "../text.ts";
 import { now, renderCountdown } from "../time.ts";
 import { Act } from "./act.tsx";
 import { FetchNote } from "./fetch_note.tsx";
+import { Link } from "./link.tsx";
 import { Inline } from "./text.tsx";
 import { Age } from "./when.tsx";
 
@@ -14,6 +16,9 @@ const LOOK_MS = 3_000;
 const MINUTES = 30;
 const HTTPS = 443;
 const HTTP = 80;
+
+/** The approvals that were asked for here, by what they would allow. */
+type Proposed = Signal<Record<string, number>>;
 
 /** What the agent asked the egress proxy for and what became of it, and what it may reach for a while. */
 export function Egress({ agent }: { agent: string }) {
@@ -25,6 +30,7 @@ export function Egress({ agent }: { agent: string }) {
   const rows = requests.value.value;
   const granted = grants.value.value ?? [];
   const offered = chooseOffered(rows ?? [], granted);
+  const proposed: Proposed = useSignal({});
   const refresh = async () => {
     await Promise.all([requests.fetchNow(), grants.fetchNow()]);
   };
@@ -45,6 +51,7 @@ export function Egress({ agent }: { agent: string }) {
             key={`${row.at} ${row.method} ${row.host} ${row.port} ${countSame(rows, index)}`}
             row={row}
             offered={offered.has(row)}
+            proposed={proposed}
             onDone={refresh}
           />
         ))}
@@ -93,10 +100,11 @@ function GrantRow({ row, onDone }: GrantProps) {
 interface RequestProps {
   row: EgressRequest;
   offered: boolean;
+  proposed: Proposed;
   onDone: () => Promise<void>;
 }
 
-function RequestRow({ row, offered, onDone }: RequestProps) {
+function RequestRow({ row, offered, ...rest }: RequestProps) {
   return (
     <li class="version" data-testid="egress-request" data-verdict={row.verdict}>
       <span class="version-what">
@@ -105,23 +113,25 @@ function RequestRow({ row, offered, onDone }: RequestProps) {
           <Inline text={renderAsked(row)} />
         </span>
         <span class="dim">
-          <Inline text={row.rule} />
+          <Inline text={renderWhy(row)} />
           {row.verdict === "allowed" &&
             ` · ${renderSize(row.bytes_up)} up, ${renderSize(row.bytes_down)} down`}{" "}
           · <Age at={row.at} /> ago
         </span>
       </span>
-      {offered && <Offers row={row} onDone={onDone} />}
+      {offered && <Offers row={row} {...rest} />}
     </li>
   );
 }
 
 /** What may be done about a refusal. */
-function Offers({ row, onDone }: Omit<RequestProps, "offered">) {
-  const { api } = useApp().store;
+function Offers({ row, proposed, onDone }: Omit<RequestProps, "offered">) {
+  const { api, approvals } = useApp().store;
   const { agent, host, port } = row;
   const place = renderPlace(host, port);
   const entry = renderEntry(row);
+  const asked = proposed.value[entry];
+  const waits = asked !== undefined && approvals.cell(asked)?.value.status === "pending";
   return (
     <div class="acts">
       <Act
@@ -136,16 +146,26 @@ function Offers({ row, onDone }: Omit<RequestProps, "offered">) {
       >
         allow {MINUTES} min
       </Act>
-      <Act
-        label={`allow ${agent} ${entry} for good`}
-        testId="egress-propose"
-        run={async () => {
-          const { id } = await api.proposeEgress({ agent, entry });
-          return `approval ${id} would add ${entry} to the config of ${agent}: look at it and approve it`;
-        }}
-      >
-        allow for good
-      </Act>
+      {row.rule !== "network.allow" ? null : waits ? (
+        <Link to={approvalPath(asked)} class="act" data-testid="egress-proposed">
+          look at approval {asked}
+        </Link>
+      ) : (
+        <Act
+          label={`allow ${agent} ${entry} for good`}
+          testId="egress-propose"
+          run={async () => {
+            const approval = await api.proposeEgress({ agent, entry });
+            const { id } = approval;
+            // Its event may have come already, and be newer than this answer.
+            if (approvals.find(id) === undefined) approvals.put(approval);
+            proposed.value = { ...proposed.peek(), [entry]: id };
+            return `approval ${id} would add ${entry} to the config of ${agent}: look at it and approve it`;
+          }}
+        >
+          allow for good
+        </Act>
+      )}
     </div>
   );
 }
@@ -169,6 +189,22 @@ export function chooseOffered(
   }
   return chosen;
 }
+
+/** Why what was asked for did not come about, by its rule. */
+const REASONS: Record<string, string> = {
+  "network.allow": "not listed in network.allow",
+  address: "at no public address, which is never reached",
+  request: "the proxy could make nothing of it",
+  config: "its config cannot be used now",
+  lookup: "its name could not be looked up",
+  connect: "it takes no connection",
+  timeout: "it could not be reached in time",
+  tunnels: "too many connections at once",
+  "tunnels of the hive": "too many connections of all agents",
+};
+
+const renderWhy = ({ verdict, rule }: EgressRequest) =>
+  verdict !== "allowed" && Object.hasOwn(REASONS, rule) ? (REASONS[rule] ?? rule) : rule;
 
 const renderPlace = (host: string, port: number) =>
   host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { AgentQuotas } from "../api_types.ts";
+import type { AgentQuotas, QuotaUse } from "../api_types.ts";
 import { createAgent, createTestApp, mount, settle } from "../testing/stand_in.tsx";
 import { Quotas } from "./quotas.tsx";
 
@@ -31,6 +31,26 @@ test("each quota is a row, and what is nearly all used is marked with a word, to
   expect(page.find("quota-inbox")?.textContent).toBe("messages waiting for it129,000");
   expect(page.find("quota-acts")?.textContent).toBe("other requests to the hive3120 a minute");
   expect(page.find("quota-log")?.textContent).toBe("log kept?any");
+});
+
+test("what its container takes stands first, and what cannot be limited here is said with the reason", async () => {
+  const uses: QuotaUse[] = [
+    { quota: "memory", unit: "bytes", used: 500 * 1024 ** 2, limit: 600 * 1024 ** 2 },
+    { quota: "tasks", unit: "count", used: 14, limit: null },
+  ];
+  const page = await show({ "GET /api/quotas/alice": quotas({ quotas: uses }) });
+  expect(page.find("quota-memory")?.textContent).toBe("memory of its container500 MiB (nearly all)600 MiB");
+  expect(page.find("quota-tasks")?.textContent).toBe("processes and threads14any");
+  expect(page.query("unlimited")).toBeNull();
+  const unlimited = { memory: "<b>none</b> here", cpu: "<b>none</b> here", tasks: "another" };
+  const { answers } = page.app.hive;
+  answers["GET /api/hive"] = { ...(answers["GET /api/hive"] as object), unlimited };
+  await settle(() => void page.app.store.load());
+  const notes = [...page.root.querySelectorAll('[data-testid="unlimited"]')].map((note) => note.textContent);
+  expect(notes).toEqual([
+    "not limited on this machine: memory, cpu (<b>none</b> here)",
+    "not limited on this machine: tasks (another)",
+  ]);
 });
 
 test("why an agent was stopped is shown as it is, and more may be allowed for an hour", async () => {

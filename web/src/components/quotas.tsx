@@ -12,6 +12,8 @@ const NEAR = 0.8;
 const HOUR_S = 3600;
 
 const NAMES: Record<string, string> = {
+  memory: "memory of its container",
+  tasks: "processes and threads",
   disk: "folders on the disk",
   files: "files in them",
   messages: "messages sent",
@@ -40,8 +42,31 @@ export function Quotas({ row }: { row: AgentRow }) {
       <h3>quotas</h3>
       <FetchNote fetched={fetched} what="the quotas" />
       {found !== null && <Found found={found} fetched={fetched} />}
+      <Unlimited />
     </section>
   );
+}
+
+/** What the kernel sets no bound to here, and why: a config that asks for one is refused. */
+function Unlimited() {
+  const { hive } = useApp().store;
+  const reasons = groupReasons(hive.value?.unlimited ?? {});
+  return reasons.map(([reason, limits]) => (
+    <p key={reason} class="tone-warn quotas-unlimited" data-testid="unlimited">
+      not limited on this machine: {limits.join(", ")}{" "}
+      <span class="dim">
+        (<Inline text={reason} />)
+      </span>
+    </p>
+  ));
+}
+
+/** The limits of each reason. */
+export function groupReasons(unlimited: Record<string, unknown>): [reason: string, limits: string[]][] {
+  const found = new Map<string, string[]>();
+  for (const [limit, reason] of Object.entries(unlimited))
+    found.set(String(reason), [...(found.get(String(reason)) ?? []), limit]);
+  return [...found];
 }
 
 function Found({ found, fetched }: { found: AgentQuotas; fetched: Fetched<AgentQuotas> }) {

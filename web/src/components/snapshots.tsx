@@ -1,15 +1,19 @@
 import { useSignal } from "@preact/signals";
-import type { Snapshot } from "../api_types.ts";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
+import type { RestoreResult, Snapshot } from "../api_types.ts";
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
 import { useFetched } from "../fetched.ts";
 import { renderSize } from "../text.ts";
-import { Act } from "./act.tsx";
+import { Act, actOnEnter } from "./act.tsx";
 import { FetchNote } from "./fetch_note.tsx";
+import { isWrongName, NAME_RULE } from "./spawn_form.tsx";
 import { Inline } from "./text.tsx";
 import { Age } from "./when.tsx";
 
 const NOTE_LIMIT_CHARS = 200;
+/** How long the end of a turn is waited for: less than the page waits for an answer. */
+const WAIT_S = 45;
 
 /** The snapshots of an agent: taking one, bringing one back, and making a new agent of one. */
 export function Snapshots({ agent }: { agent: string }) {
@@ -35,7 +39,7 @@ function Take({ agent, onDone }: { agent: string; onDone: () => Promise<void> })
   const { api } = useApp().store;
   const note = useDraft(`snapshot-${agent}`);
   return (
-    <div class="inline-form">
+    <form class="inline-form" onSubmit={actOnEnter}>
       <input
         type="text"
         maxLength={NOTE_LIMIT_CHARS}
@@ -51,14 +55,14 @@ function Take({ agent, onDone }: { agent: string; onDone: () => Promise<void> })
         kind="good"
         onDone={() => (note.value = "")}
         run={async () => {
-          const taken = await api.takeSnapshot({ agent, note: note.peek() });
+          const taken = await api.takeSnapshot({ agent, note: note.peek(), wait_s: WAIT_S });
           await onDone();
           return `snapshot ${taken.id} of ${agent} is taken`;
         }}
       >
         take one
       </Act>
-    </div>
+    </form>
   );
 }
 
@@ -68,13 +72,10 @@ function SnapshotRow({ row, onDone }: { row: Snapshot; onDone: () => Promise<voi
   return (
     <li class="version" data-testid={`snapshot-${row.id}`}>
       <span class="version-what">
-        <span>
-          <Age at={row.at} /> ago
-        </span>
         <span class="dim">
-          {row.id} ·{" "}
-          {row.state === "ready" ? `${renderSize(row.size_bytes)} · ${row.turns} turns` : "being taken"}
+          <Age at={row.at} /> ago · #{row.id} · {row.state === "ready" ? renderContent(row) : "being taken"}
         </span>
+        {row.automatic && <span class="chip">made by the hive</span>}
         {row.imported && <span class="chip chip-warn">imported</span>}
         {row.with_credentials && <span class="chip chip-warn">holds a login</span>}
       </span>
@@ -85,9 +86,9 @@ function SnapshotRow({ row, onDone }: { row: Snapshot; onDone: () => Promise<voi
             testId="snapshot-restore"
             confirm={`make ${row.agent} what it was then? what is there now is kept as a snapshot`}
             run={async () => {
-              await api.restoreSnapshot(row.id);
+              const restored = await api.restoreSnapshot(row.id, WAIT_S);
               await onDone();
-              return `${row.agent} is what it was in snapshot ${row.id}`;
+              return renderRestored(row, restored);
             }}
           >
             restore
@@ -127,19 +128,37 @@ function SnapshotRow({ row, onDone }: { row: Snapshot; onDone: () => Promise<voi
   );
 }
 
+function renderContent({ size_bytes, turns, left_out }: Snapshot): string {
+  const said = `${renderSize(size_bytes)} · ${turns} turn${turns === 1 ? "" : "s"}`;
+  return left_out === 0 ? said : `${said} · ${left_out} file${left_out === 1 ? "" : "s"} left out`;
+}
+
+function renderRestored({ id, agent }: Snapshot, { undo }: RestoreResult): string {
+  const done = `${agent} is what it was in snapshot ${id}`;
+  return undo === null ? done : `${done}; what was there is snapshot ${undo}`;
+}
+
 function Fork({ row, onDone }: { row: Snapshot; onDone: () => void }) {
   const { api } = useApp().store;
   const name = useDraft(`fork-${row.id}`);
+  const field = useRef<HTMLInputElement>(null);
+  const rule = useId();
+  const wrong = isWrongName(name.value);
+  // Before the next key is pressed: it may be a shortcut elsewhere.
+  useLayoutEffect(() => field.current?.focus(), []);
   return (
-    <div class="inline-form">
+    <form class="inline-form" onSubmit={actOnEnter}>
       <input
+        ref={field}
         type="text"
         maxLength={63}
         autocomplete="off"
         autocapitalize="none"
         spellcheck={false}
-        placeholder="name"
+        placeholder="name of the new agent"
         aria-label={`name of the new agent of snapshot ${row.id}`}
+        aria-invalid={wrong}
+        aria-describedby={wrong ? rule : undefined}
         data-testid="fork-name"
         value={name.value}
         onInput={(event) => (name.value = event.currentTarget.value)}
@@ -148,7 +167,7 @@ function Fork({ row, onDone }: { row: Snapshot; onDone: () => void }) {
         label={`make a new agent of snapshot ${row.id}`}
         testId="fork-submit"
         kind="good"
-        disabled={name.value === ""}
+        disabled={name.value === "" || wrong}
         onDone={() => {
           name.value = "";
           onDone();
@@ -160,6 +179,11 @@ function Fork({ row, onDone }: { row: Snapshot; onDone: () => void }) {
       >
         make it
       </Act>
-    </div>
+      {wrong && (
+        <p id={rule} class="rule rule-broken">
+          {NAME_RULE}
+        </p>
+      )}
+    </form>
   );
 }

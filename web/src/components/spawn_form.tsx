@@ -1,24 +1,27 @@
 import { useApp } from "../context.ts";
 import { useDraft } from "../draft.ts";
 import { useJump } from "../jump.ts";
-import { Act } from "./act.tsx";
+import { Act, actOnEnter } from "./act.tsx";
 import { Leet } from "./section.tsx";
 
 const NAME = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const RULE = "a to z, 0 to 9 and '-'; starts with a letter, ends without '-'";
+export const NAME_RULE = "a to z, 0 to 9 and '-'; starts with a letter, ends without '-'";
+
+/** Whether something was typed that no agent can be called. */
+export const isWrongName = (name: string) => name !== "" && !NAME.test(name);
 
 /** The operator's own spawn: no approval, as the operator is the one who would give it. */
 export function SpawnForm() {
   const { store } = useApp();
   const name = useDraft("spawn");
   useJump("spawn-name", true);
-  const wrong = name.value !== "" && !NAME.test(name.value);
+  const wrong = isWrongName(name.value);
   return (
     <div class="spawn" data-testid="spawn">
       <label for="spawn-name">
         <Leet plain="spawn an agent" leet="R3QU3ST SP4WN" />
       </label>
-      <div class="inline-form">
+      <form class="inline-form" onSubmit={actOnEnter}>
         <input
           id="spawn-name"
           type="text"
@@ -47,9 +50,9 @@ export function SpawnForm() {
         >
           spawn
         </Act>
-      </div>
+      </form>
       <p id="spawn-rule" class={wrong ? "rule rule-broken" : "rule"}>
-        {RULE}
+        {NAME_RULE}
       </p>
     </div>
   );

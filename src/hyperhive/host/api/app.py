@@ -11,6 +11,7 @@ from hyperhive.host.api.decision_routes import decision_routes
 from hyperhive.host.api.egress_routes import egress_routes
 from hyperhive.host.api.errors import RESPONSES, add_error_handlers
 from hyperhive.host.api.hive_routes import hive_routes
+from hyperhive.host.api.image_routes import image_routes
 from hyperhive.host.api.login_routes import login_routes
 from hyperhive.host.api.message_routes import message_routes
 from hyperhive.host.api.needs_routes import needs_routes
@@ -63,6 +64,7 @@ def create_app(services: Services) -> FastAPI:
         audit_routes,
         state_routes,
         snapshot_routes,
+        image_routes,
         stats_routes,
         egress_routes,
         quota_routes,

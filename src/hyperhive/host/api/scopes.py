@@ -38,6 +38,7 @@ GET /api/drafts
 GET /api/egress
 GET /api/egress/grants
 GET /api/hive
+GET /api/images
 GET /api/inbox
 GET /api/journal/{name}
 GET /api/kept
@@ -89,6 +90,7 @@ DELETE /api/agents/{name}/terminals/{terminal_id}
 DELETE /api/devices/{device_id}
 DELETE /api/drafts/{name}
 DELETE /api/egress/grants/{grant_id}
+DELETE /api/images/{image_id}
 DELETE /api/kept/{name}
 DELETE /api/reminders/{reminder_id}
 DELETE /api/snapshots/{snapshot_id}
@@ -109,6 +111,8 @@ POST /api/devices
 POST /api/devices/{device_id}/test
 POST /api/egress/grants
 POST /api/egress/proposals
+POST /api/images/prune
+POST /api/images/{image_id}/verify
 POST /api/kept/{name}/revive
 POST /api/model/{name}
 POST /api/notes/{name}/restore

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from hyperhive.host.agent_images import AgentImages
 from hyperhive.host.agent_ports import AgentPorts
 from hyperhive.host.agents import Agents
 from hyperhive.host.approvals import Approvals
@@ -76,6 +77,7 @@ class Services:
     kept: Kept
     takes: Takes
     restores: Restores
+    images: AgentImages
     notes: Notes
     needs: Needs
     notifier: Notifier

@@ -91,9 +91,10 @@ class BubblewrapDriver(DetachedDriver):
                     as_root=self._as_root,
                 )
                 documents, argv = render_argv(sandbox, spec.uid, spec.command, given)
-                output = keep(given, log.open_for_writing(spec.uid))
+                # Opened twice, see there.
+                output, errors = (keep(given, log.open_for_writing(spec.uid)) for _ in range(2))
                 passed = (report, alive, *documents)
-                await start_detached(group.wrap(argv), output=output, pass_fds=passed, env=ENVIRONMENT)
+                await start_detached(group.wrap(argv), output=output, errors=errors, pass_fds=passed, env=ENVIRONMENT)
             return await self._wait_executed(spec.name, ended, said_before)
 
     async def _wait_executed(self, name: str, ended: int, said_before: int) -> ProcessId:

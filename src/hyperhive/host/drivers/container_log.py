@@ -20,7 +20,11 @@ class ContainerLog:
     path: Path
 
     def open_for_writing(self, uid: int | None) -> int:
-        """A handle that appends. `uid` becomes the owner: without that /dev/stderr could not be opened inside."""
+        """A handle that appends. `uid` becomes the owner: without that /dev/stderr could not be opened inside.
+
+        A container gets it by two of them, for output and for errors: an owner can take a lease on what nobody else has
+        opened, and who opens it then would wait for 45 s. As long as the container runs, what watches it has both.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(self.path, flags, 0o600)
         if uid is not None:
@@ -37,7 +41,8 @@ class ContainerLog:
         """At most `limit_bytes` from `offset`, and the offset behind them; from the oldest that is kept if
         `offset` was given back or is behind the end. Gives back what is too much."""
         try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            # Whatever an owner did: waited for is nobody.
+            handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return b"", 0
         try:
@@ -52,7 +57,7 @@ class ContainerLog:
     def range(self) -> tuple[int, int]:
         """The offsets where what is kept begins and ends; 0 and 0 if there is no log."""
         try:
-            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return 0, 0
         try:

@@ -25,7 +25,7 @@ from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Drive
 from hyperhive.host.drivers.records import Record, Records
 from hyperhive.host.drivers.sandbox import check_mounts
 from hyperhive.host.drivers.seccomp import render_own_filter
-from hyperhive.system.cgroups import Group
+from hyperhive.system.cgroups import Group, Usage
 from hyperhive.system.clock import now
 from hyperhive.system.pids import ProcessId, is_alive, load_boot_id, send_signal, wait_gone
 from hyperhive.system.process import Completed, ProcessError, run
@@ -126,6 +126,9 @@ class DetachedDriver(ABC):
         if seen.cause is not None and seen.exit_code is None and await self._wait_reported(name):
             return await self._look(name)
         return seen
+
+    async def find_usage(self, name: str) -> Usage:
+        return await self._groups.observe(name) or Usage()
 
     async def start(self, spec: ContainerSpec) -> None:
         record = self._records.load(spec.name)

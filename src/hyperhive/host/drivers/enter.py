@@ -59,11 +59,11 @@ def main(arguments: list[str]) -> int:
     try:
         record = json.loads(Path(record_path).read_bytes())
         _join(int(pid), int(uid))
+        # A pid namespace is entered by the next child; there may be no room for one.
+        child = os.fork()
     except (OSError, ValueError) as error:
         print(f"{COMPLAINT}: {error}", file=sys.stderr)
         return CANNOT_ENTER
-    # A pid namespace is entered by the next child.
-    child = os.fork()
     if child == 0:
         _become(command, record, bytes.fromhex(denied))
     _, status = os.waitpid(child, 0)

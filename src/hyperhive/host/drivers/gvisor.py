@@ -23,6 +23,7 @@ from hyperhive.host.drivers.nspawn_plan import observe_program
 from hyperhive.host.drivers.nspawn_trials import Trials
 from hyperhive.host.drivers.protocol import ContainerSpec, DriverError
 from hyperhive.host.drivers.records import Record
+from hyperhive.system.cgroups import Usage
 from hyperhive.system.files import write_atomically
 from hyperhive.system.pids import ProcessId
 from hyperhive.system.process import Completed
@@ -59,6 +60,10 @@ class GvisorDriver(NspawnDriver):
             text = version.stdout.decode("utf-8", "replace").partition("\n")[0].strip()
             raise DriverError(f"{text} is too old", "install one of July 2024 or later, such as Debian 13's")
 
+    async def find_usage(self, name: str) -> Usage:
+        # The threads that are counted are runsc's.
+        return replace(await super().find_usage(name), tasks=None, tasks_limit=None)
+
     # -- starting ------------------------------------------------------------------------------------------
 
     def _fill_place(self, place: Path) -> None:
@@ -73,7 +78,9 @@ class GvisorDriver(NspawnDriver):
         place = self._records.container(spec.name)
         # What runsc knows of a container that has ended without it.
         shutil.rmtree(place / "runsc", ignore_errors=True)
-        write_atomically(place / "bundle/config.json", json.dumps(render_bundle(spec)).encode(), 0o600)
+        write_atomically(
+            place / "bundle/config.json", json.dumps(render_bundle(spec, observe_program().mounts)).encode(), 0o600
+        )
         return plan_sandbox(
             spec,
             layers,

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ ROOT = "root"
 
 # Shown of what was changed.
 _SHOWN_PATHS = 3
+IN_LIST = "in its list of files"
 _OPAQUE = b"trusted.overlay.opaque"
 
 
@@ -44,6 +46,20 @@ class Manifest:
     @property
     def digest(self) -> str:
         return digest_value(asdict(self))
+
+
+class ChangeKind(StrEnum):
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of a tree that is not as it was when the image was built. Of `path` all is ASCII."""
+
+    path: str
+    kind: ChangeKind
 
 
 def digest_value(value: object) -> str:
@@ -78,19 +94,40 @@ def find_manifest(folder: Path) -> Manifest | None:
 
 def check_tree(folder: Path, manifest: Manifest) -> None:
     """Reads the whole tree. Raises DriverError that names what was changed since the image was built."""
+    changes = find_changes(folder, manifest)
+    if changes is None:
+        return
+    shown = ", ".join(change.path for change in changes[:_SHOWN_PATHS]) + (", …" if len(changes) > _SHOWN_PATHS else "")
+    raise DriverError(f"the image {folder.name} was changed: {shown or IN_LIST}", render_hint(folder))
+
+
+def find_changes(folder: Path, manifest: Manifest) -> list[Change] | None:
+    """What differs in the whole tree, by path; None if nothing does, and an empty list if that is not known.
+
+    It is not when the list of files was changed, too. Raises DriverError if the tree cannot be read.
+    """
     try:
         lines, _ = scan_tree(folder / ROOT)
     except OSError as error:
         raise DriverError(f"the image {folder.name} cannot be read: {error}", render_hint(folder)) from error
     if digest_lines(lines) == manifest.tree:
-        return
+        return None
     try:
         before = (folder / TREE).read_text().splitlines()
     except (OSError, ValueError):
         before = []
-    changed = sorted({_path_of(line) for line in set(before) ^ set(lines)}) if before else []
-    shown = ", ".join(changed[:_SHOWN_PATHS]) + (", …" if len(changed) > _SHOWN_PATHS else "")
-    raise DriverError(f"the image {folder.name} was changed: {shown or 'in its list of files'}", render_hint(folder))
+    if digest_lines(before) != manifest.tree:
+        return []
+    was, there = set(before), set(lines)
+    gone = {_path_of(line) for line in was - there}
+    new = {_path_of(line) for line in there - was}
+    return [Change(path, _name_change(path in gone, path in new)) for path in sorted(gone | new)]
+
+
+def _name_change(was: bool, there: bool) -> ChangeKind:
+    if was and there:
+        return ChangeKind.CHANGED
+    return ChangeKind.REMOVED if was else ChangeKind.ADDED
 
 
 def render_hint(folder: Path) -> str:

@@ -16,14 +16,24 @@ import fcntl
 import os
 import platform
 import shutil
+import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hyperhive.core.config_values import parse_package
-from hyperhive.core.errors import NotFoundError
+from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.host.drivers.image_bench import ENVIRONMENT, Benches
 from hyperhive.host.drivers.image_build import BASE, LAYER, Builder, Plan, plan_base, plan_layer
-from hyperhive.host.drivers.image_manifest import ROOT, Manifest, check_tree, find_manifest
+from hyperhive.host.drivers.image_manifest import (
+    ROOT,
+    Change,
+    Manifest,
+    check_tree,
+    find_changes,
+    find_manifest,
+    render_hint,
+)
+from hyperhive.host.drivers.image_mounts import find_mounted
 from hyperhive.host.drivers.protocol import DriverError
 
 LOCK_TIMEOUT_S = 1800.0
@@ -45,6 +55,8 @@ class Images:
         self._wanted_suite = suite
         self._os_release = os_release
         self._building = asyncio.Lock()
+        # To be held from before it is asked what is needed until the rest is removed: nobody finds an image meanwhile.
+        self.removing = asyncio.Lock()
         # Trees that this process has read: reading them takes seconds, so it is done once.
         self._checked: set[str] = set()
 
@@ -77,7 +89,9 @@ class Images:
         that cannot be had; or says what was changed; or how the machine fails.
         """
         wanted = _sort_packages(packages)
-        if not self._is_built(wanted):
+        async with self.removing:
+            is_built = self._is_built(wanted)
+        if not is_built:
             async with self._building, self.locked() as lock:
                 await self._build_missing(wanted, lock)
         manifests = self._find_manifests(wanted)
@@ -102,35 +116,68 @@ class Images:
                     found.append(manifest)
         return sorted(found, key=lambda manifest: (manifest.built_at, manifest.id))
 
-    async def verify(self, image_id: str) -> None:
-        """Reads all of an image again. Raises DriverError that names what was changed; NotFoundError for no image."""
-        manifest = find_manifest(self._find_folder(image_id))
-        if manifest is None:
-            raise DriverError(f"the image {image_id} has no manifest", f"rm -r {self._folder / image_id}")
+    def list_damaged(self) -> list[str]:
+        """The ids of those whose manifest cannot be trusted, or is not there."""
+        trusted = {manifest.id for manifest in self.list_all()}
+        return [path.name for path in self._list_folders() if path.name not in trusted]
+
+    def find_ids(self, packages: Sequence[str]) -> tuple[str, ...]:
+        """The ids of the images for packages, the topmost first, whether these are there or not.
+
+        Of a base that is not there its own alone: what would lie on it is not known. Raises DriverError if no base
+        is to be had on this machine, or the manifest of the one that is there cannot be trusted.
+        """
+        wanted = _sort_packages(packages)
+        plan = self._plan_base()
+        base = find_manifest(self._folder / plan.id)
+        if base is None or all(name in base.versions for name in wanted):
+            return (plan.id,)
+        return plan_layer(base, wanted).id, plan.id
+
+    def find_mounted(self) -> set[str]:
+        """Those that a container has now, of whichever hive."""
+        return find_mounted(self._folder, {path.name for path in self._list_folders()})
+
+    def is_checked(self, image_id: str) -> bool:
+        """Whether this process has compared it with its manifest, and it was as it was built."""
+        return image_id in self._checked
+
+    async def compare(self, image_id: str) -> list[Change] | None:
+        """Reads all of an image again: None if it is as it was built, else what differs (see `find_changes`).
+
+        What differs is not used any more. Raises NotFoundError; DriverError if it cannot be read or its manifest
+        cannot be trusted.
+        """
+        folder = self._find_folder(image_id)
         self._checked.discard(image_id)
-        await self._check(manifest)
+        manifest = find_manifest(folder)
+        if manifest is None:
+            raise DriverError(f"the image {image_id} has no manifest", render_hint(folder))
+        changes = await asyncio.to_thread(find_changes, folder, manifest)
+        if changes is None:
+            self._checked.add(image_id)
+        return changes
 
     async def remove(self, image_id: str) -> None:
-        """Removes an image, a damaged one, too; it is built again when it is needed. No container may have it mounted.
+        """Removes an image, a damaged one, too; it is built again when it is needed.
 
-        Raises NotFoundError; DriverError if the disk refuses.
+        Raises NotFoundError; ConflictError if a container has it; DriverError if the disk refuses.
         """
         async with self._building, self.locked():
-            await asyncio.to_thread(self._discard, self._find_folder(image_id))
+            folder = self._find_folder(image_id)
+            if await asyncio.to_thread(find_mounted, self._folder, {image_id}):
+                raise ConflictError(f"a container runs on {image_id}", "stop the agents that have it: hive stop NAME")
+            await asyncio.to_thread(self._discard, folder)
 
-    async def remove_unused(self, keep: Iterable[Sequence[str]]) -> list[str]:
-        """Removes all images but those for the lists of packages in `keep`, and returns their ids.
+    async def remove_unused(self, keep: Iterable[Sequence[str]], unused_s: float = 0.0) -> list[str]:
+        """Removes what is not for one of the lists of packages in `keep`, and returns the ids.
 
-        `keep` must have all that is deployed or that a container still runs with. Raises DriverError.
+        What a container runs on stays, and so does what came out of use, or was built, less than `unused_s` ago.
+        `keep` has all that is deployed or is being deployed. Raises DriverError.
         """
         async with self._building, self.locked():
-            kept = {image.id for packages in keep for image in self._find_built(_sort_packages(packages))}
-            if base := find_manifest(self._folder / self._plan_base().id):
-                kept.add(base.id)
-            removed = [path for path in self._list_folders() if path.name not in kept]
-            for path in removed:
-                await asyncio.to_thread(self._discard, path)
-        return [path.name for path in removed]
+            kept = {image_id for packages in ((), *keep) for image_id in self.find_ids(packages)}
+            return await asyncio.to_thread(self._remove_others, kept, unused_s)
 
     # -- what is there -------------------------------------------------------------------------------------
 
@@ -230,6 +277,18 @@ class Images:
             raise DriverError(f"the images cannot be changed: {error}", "is the disk full?") from error
         finally:
             os.close(handle)
+
+    def _remove_others(self, kept: set[str], unused_s: float) -> list[str]:
+        """Removes what is neither kept nor mounted. The time of an image's folder says when it was last of use."""
+        removed: list[str] = []
+        mounted = self.find_mounted()
+        for path in self._list_folders():
+            if path.name in kept or path.name in mounted:
+                os.utime(path)
+            elif not unused_s or time.time() - path.stat().st_mtime >= unused_s:
+                self._discard(path)
+                removed.append(path.name)
+        return removed
 
     def _discard(self, path: Path) -> None:
         """Takes an image out of its place in one step, then removes it. Raises OSError."""

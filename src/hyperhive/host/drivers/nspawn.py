@@ -68,7 +68,7 @@ class NspawnDriver(DetachedDriver):
 
     def __init__(self, folder: Path, images: Images, trials: Trials | None = None) -> None:
         super().__init__(folder)
-        self._images = images
+        self.images = images
         self._managed = _MANAGER.is_dir()
         self._trying = asyncio.Lock()
         self._trials = Trials(folder / "trials.json") if trials is None else trials
@@ -79,17 +79,17 @@ class NspawnDriver(DetachedDriver):
             raise DriverError(f"the {self.name} driver needs root", hint)
         await self._check_programs()
         await self._open()
-        await self._images.prepare()
+        await self.images.prepare()
         try:
-            layers = self._images.find_layers(())
+            layers = self.images.find_layers(())
         except DriverError:
             # Not built yet: `build` will try it.
             return
         await self._try_image(layers)
 
     async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
-        versions = await self._images.build(packages)
-        await self._try_image(self._images.find_layers(packages))
+        versions = await self.images.build(packages)
+        await self._try_image(self.images.find_layers(packages))
         return versions
 
     async def _check_programs(self) -> None:
@@ -108,7 +108,7 @@ class NspawnDriver(DetachedDriver):
         (place / "stage").mkdir(mode=0o700, exist_ok=True)
 
     async def _launch(self, spec: ContainerSpec, group: Group) -> ProcessId:
-        layers = self._images.find_layers(spec.packages)
+        layers = self.images.find_layers(spec.packages)
         place, log = self._records.container(spec.name), self._records.log(spec.name)
         log.shorten()
         said_before = log.size_bytes()

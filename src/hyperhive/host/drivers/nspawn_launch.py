@@ -14,45 +14,32 @@ and `watchers`, those outside; or `error`. The same stands in the report. Stdlib
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
-import signal
 import socket
 import stat
 import struct
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-# include/uapi/linux/mount.h, fcntl.h; these system calls have the same number on every architecture.
-_SYS_OPEN_TREE = 428
-_SYS_MOVE_MOUNT = 429
-_SYS_MOUNT_SETATTR = 442
-_OPEN_TREE_CLONE = 1
-_MOVE_MOUNT_F_EMPTY_PATH = 4
-_MOUNT_ATTR_RDONLY = 0x00000001
-_MOUNT_ATTR_NOSUID = 0x00000002
-_MOUNT_ATTR_NODEV = 0x00000004
-_MOUNT_ATTR_IDMAP = 0x00100000
-_AT_FDCWD = -100
-_AT_EMPTY_PATH = 0x1000
-_AT_RECURSIVE = 0x8000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
-_MS_REC, _MS_SLAVE = 0x4000, 0x80000
+if TYPE_CHECKING:
+    from hyperhive.host.drivers import mount_calls as calls
+else:
+    # By its path: the package is not on that of this program, nor is this folder, where files are named as they like.
+    calls = ModuleType("mount_calls")
+    SourceFileLoader(calls.__name__, str(Path(__file__).with_name("mount_calls.py"))).exec_module(calls)
+
 _MNT_DETACH = 2
-# include/uapi/linux/sched.h
-_CLONE_NEWNS = 0x00020000
-_CLONE_NEWUSER = 0x10000000
-
 _HIDDEN = Path("/run/systemd")
 _USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 # What nspawn lays over that which a container must not see; the service manager makes it where there is one.
 _INACCESSIBLE = {"reg": stat.S_IFREG, "fifo": stat.S_IFIFO, "sock": stat.S_IFSOCK, "chr": stat.S_IFCHR}
 _TUNNELS = "/dev/net/tun"
-_IDS = 65536
 _CREDENTIALS = struct.Struct("=iII")
 _LENGTH = struct.Struct("=I")
 # Where what watches has our end of the socket.
@@ -70,18 +57,6 @@ read -r code <&4
 case $code in *[!0-9]*|????*|"") code=null;; esac
 printf '{"exit-code": %s, "ended": true}\\n' "$code" >>"$report"
 """
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
-
-
-class _MountAttributes(ctypes.Structure):
-    _fields_ = (
-        ("set", ctypes.c_uint64),
-        ("clear", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("user_namespace", ctypes.c_uint64),
-    )
 
 
 def main() -> int:
@@ -128,12 +103,12 @@ def _launch(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepare_namespace(stage: Path, *, managed: bool) -> None:
-    _check(_libc.unshare(_CLONE_NEWNS), "unshare")
+    calls.check(calls.libc.unshare(calls.CLONE_NEWNS), "unshare")
     # What the host unmounts goes here, too: a disk must not stay busy because of us.
-    _mount(None, "/", None, _MS_REC | _MS_SLAVE)
+    calls.mount(None, "/", None, calls.MS_REC | calls.MS_SLAVE)
     # nspawn leaves things there, which end with us like this; and the daemon's may be read-only.
     _HIDDEN.mkdir(exist_ok=True)
-    _mount("tmpfs", str(_HIDDEN), "tmpfs", _MS_NOSUID | _MS_NOEXEC, "size=1m,mode=0755")
+    calls.mount("tmpfs", str(_HIDDEN), "tmpfs", calls.MS_NOSUID | calls.MS_NOEXEC, "size=1m,mode=0755")
     nodes = _HIDDEN / "inaccessible"
     nodes.mkdir()
     (nodes / "dir").mkdir(mode=0)
@@ -144,7 +119,7 @@ def _prepare_namespace(stage: Path, *, managed: bool) -> None:
         (_HIDDEN / "system").mkdir()
     # gVisor's is in there.
     stage.mkdir(mode=0o755, exist_ok=True)
-    _mount("tmpfs", str(stage), "tmpfs", _MS_NOSUID | _MS_NODEV, "size=4m,mode=0755")
+    calls.mount("tmpfs", str(stage), "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=4m,mode=0755")
 
 
 def _make_root(plan: dict[str, Any], stage: Path) -> None:
@@ -152,20 +127,22 @@ def _make_root(plan: dict[str, Any], stage: Path) -> None:
     own = stage / "own"
     own.mkdir(mode=0o755)
     _fill_own_layer(own, plan)
-    namespace = _make_user_namespace(plan["base"])
+    namespace = calls.make_user_namespace(plan["base"])
     layers: list[str] = []
     for number, source in enumerate(plan["layers"]):
         layers.append(f"layer{number}")
         Path(layers[-1]).mkdir()
-        _bind(source, layers[-1], _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, namespace)
+        calls.bind(source, layers[-1], calls.ATTR_RDONLY | calls.ATTR_NOSUID | calls.ATTR_NODEV, namespace)
     os.close(namespace)
     root = stage / "root"
     root.mkdir(mode=0o755)
     below = ":".join(["own", *layers])
-    _mount("overlay", str(root), "overlay", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"lowerdir={below}")
+    calls.mount(
+        "overlay", str(root), "overlay", calls.MS_RDONLY | calls.MS_NOSUID | calls.MS_NODEV, f"lowerdir={below}"
+    )
     for scratch in plan["scratch"]:
         options = "size={size},mode={mode},uid={uid},gid={uid}".format_map(scratch)
-        _mount("tmpfs", f"{root}{scratch['target']}", "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+        calls.mount("tmpfs", f"{root}{scratch['target']}", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, options)
     for folder in plan["scratch_folders"]:
         _make_owned(Path(f"{root}{folder}"), plan["base"])
     for number, mount in enumerate(plan["mounts"]):
@@ -175,8 +152,8 @@ def _make_root(plan: dict[str, Any], stage: Path) -> None:
             target = str(stage / f"mount{number}")
         if mount["late"] or mount["in_scratch"]:
             _make_place(Path(target), mount["source"])
-        flags = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | (0 if mount["writable"] else _MOUNT_ATTR_RDONLY)
-        _bind(mount["source"], target, flags)
+        flags = calls.ATTR_NOSUID | calls.ATTR_NODEV | (0 if mount["writable"] else calls.ATTR_RDONLY)
+        calls.bind(mount["source"], target, flags)
 
 
 def _fill_own_layer(own: Path, plan: dict[str, Any]) -> None:
@@ -211,49 +188,6 @@ def _make_place(target: Path, source: str) -> None:
         target.touch(mode=0o644)
 
 
-def _bind(source: str, target: str, flags: int, namespace: int | None = None) -> None:
-    """Binds `source` and what is mounted in it; or with a user namespace it alone, its ids being that one's.
-
-    Raises OSError with the name of what failed.
-    """
-    depth = _AT_RECURSIVE if namespace is None else 0
-    tree = _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC | depth)
-    _check(tree, source)
-    attributes = _MountAttributes(flags, 0, 0, 0)
-    if namespace is not None:
-        attributes.set |= _MOUNT_ATTR_IDMAP
-        attributes.user_namespace = namespace
-    given = (ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes)))
-    _check(_libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | depth, *given), source)
-    moved = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
-    _check(moved, target)
-    os.close(tree)
-
-
-def _make_user_namespace(base: int) -> int:
-    """A handle of a user namespace with the container's ids, for mounts. Raises OSError."""
-    ready, told = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if _libc.unshare(_CLONE_NEWUSER) == 0:
-                os.write(told, b".")
-                signal.pause()
-        finally:
-            os._exit(0)
-    try:
-        os.close(told)
-        if os.read(ready, 1) != b".":
-            raise OSError("a user namespace cannot be made")
-        for kind in ("uid_map", "gid_map"):
-            Path(f"/proc/{child}/{kind}").write_text(f"0 {base} {_IDS}\n")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(ready)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
 # -- the container's processes -----------------------------------------------------------------------------
 
 
@@ -266,7 +200,9 @@ def _start_nspawn(plan: dict[str, Any], ours: socket.socket, theirs: socket.sock
         os.setsid()
         # First away from the numbers that they are to have.
         inner, said, mine = (_move_up(number) for number in (theirs.fileno(), plan["output"], ours.fileno()))
-        for source, number in ((inner, 0), (said, 1), (said, 2), (mine, _OUR_HANDLE)):
+        # The log is opened twice: of what two have open for writing, its owner inside can take no lease.
+        errors = _move_up(os.open(f"/proc/self/fd/{said}", os.O_WRONLY | os.O_APPEND))
+        for source, number in ((inner, 0), (said, 1), (errors, 2), (mine, _OUR_HANDLE)):
             os.dup2(source, number)
         os.close(3)
         # Also what we were given unasked: an event loop may leave us the other ends of what it hears us by.
@@ -298,18 +234,18 @@ def _close_what_is_open(init: int, plan: dict[str, Any]) -> None:
     namespaces = {name: os.open(f"/proc/{init}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "mnt")}
 
     def forbid_namespaces() -> None:
-        _check(_libc.setns(namespaces["user"], _CLONE_NEWUSER), "setns")
+        calls.check(calls.libc.setns(namespaces["user"], calls.CLONE_NEWUSER), "setns")
         # The limit is that of the user namespace of whoever opens the file.
         Path(_USER_NAMESPACES).write_text("0")
 
     def cover() -> None:
-        _check(_libc.setns(namespaces["mnt"], _CLONE_NEWNS), "setns")
-        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        _mount("tmpfs", "/sys", "tmpfs", flags | _MS_RDONLY, "size=4k,mode=0")
+        calls.check(calls.libc.setns(namespaces["mnt"], calls.CLONE_NEWNS), "setns")
+        flags = calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC
+        calls.mount("tmpfs", "/sys", "tmpfs", flags | calls.MS_RDONLY, "size=4k,mode=0")
         options = f"size={plan['shared_memory_bytes']},mode=1777,uid={plan['base']},gid={plan['base']}"
-        _mount("tmpfs", "/dev/shm", "tmpfs", flags, options)  # noqa: S108 - inside the container
+        calls.mount("tmpfs", "/dev/shm", "tmpfs", flags, options)  # noqa: S108 - inside the container
         # Bound from the host where it could not be made.
-        _libc.umount2(_TUNNELS.encode(), _MNT_DETACH)
+        calls.libc.umount2(_TUNNELS.encode(), _MNT_DETACH)
         Path(_TUNNELS).unlink(missing_ok=True)
 
     for work in (forbid_namespaces, cover):
@@ -362,20 +298,6 @@ def _find_parent(pid: int) -> int:
 def _read_fields(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on. Raises OSError."""
     return Path(f"/proc/{pid}/stat").read_bytes().decode("utf-8", "replace").rpartition(")")[2].split()
-
-
-# -- the kernel --------------------------------------------------------------------------------------------
-
-
-def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    _check(_libc.mount(*encoded, flags, options.encode()), target)
-
-
-def _check(result: int, what: str) -> None:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), what)
 
 
 def _explain(error: OSError) -> str:

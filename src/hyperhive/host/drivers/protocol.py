@@ -14,6 +14,7 @@ from typing import Protocol
 
 from hyperhive.core.errors import HiveError
 from hyperhive.core.limits import UNLIMITED, Limits
+from hyperhive.system.cgroups import Usage
 from hyperhive.system.process import Completed
 
 
@@ -134,6 +135,10 @@ class Driver(Protocol):
 
     async def observe(self, name: str) -> Observation:
         """What is there now: cheap, without effect, and true also for what an earlier daemon started."""
+        ...
+
+    async def find_usage(self, name: str) -> Usage:
+        """What a container uses now, and what it may. Of one that does not run, or is not counted here, nothing."""
         ...
 
     async def start(self, spec: ContainerSpec) -> None:

@@ -21,3 +21,9 @@ def make_driver(name: str, roots: Roots, image_suite: str = "") -> Driver:
     if name == "gvisor":
         return GvisorDriver(roots.containers_folder, Images(roots.images_folder, image_suite))
     raise InvalidInputError(f"there is no driver {name!r}", "there are: bubblewrap, nspawn, gvisor")
+
+
+def find_images(driver: Driver) -> Images | None:
+    """The images of a driver's containers; None if those have this machine's own system."""
+    found = driver.images if isinstance(driver, NspawnDriver) else None
+    return found if isinstance(found, Images) else None
