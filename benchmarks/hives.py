@@ -33,7 +33,7 @@ def register_agents(
 
     Those of them that are neither `awake` (they start with the hive) nor `hibernated` are stopped.
     """
-    data.mkdir(mode=0o700, parents=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     connection = connect(data / "hive.sqlite", "FULL")
     migrate(connection, Path(hyperhive.host.store.__file__).parent / "migrations" / "hive")
     connection.execute("begin")

@@ -11,7 +11,20 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import active, broker, fanout, first_request, flood, footprint, page, restart, start, stats, terminal
+from benchmarks import (
+    active,
+    broker,
+    fanout,
+    first_request,
+    flood,
+    footprint,
+    isolation,
+    page,
+    restart,
+    start,
+    stats,
+    terminal,
+)
 from benchmarks.measure import Benchmark, Context, Row, render_table
 
 # Not /tmp: that is often memory, and a durable write to it costs nothing.
@@ -40,6 +53,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "terminal": terminal.measure,
     "page": page.measure,
     "fan-out": fanout.measure,
+    "isolation": isolation.measure,
 }
 
 

@@ -95,7 +95,7 @@ def list_container(run: Path, agent: str) -> list[int]:
         top = int(record["init"]["pid"])
         while _read_program(parent := _read_parent(top)) in {"bwrap", "setpriv", "setsid"}:
             top = parent
-    except (FileNotFoundError, TypeError):
+    except (FileNotFoundError, ProcessLookupError, TypeError):
         return []
     return list_descendants(top)
 

@@ -1,12 +1,12 @@
 """Starting an agent, from the operator's request to a harness that is connected; and starting the hive command."""
 
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 
+from benchmarks.feed import open_feed, read_until
 from benchmarks.hives import run_hive
 from benchmarks.measure import Context, Rounds, Row
 from hive_process import HiveProcess
@@ -14,7 +14,6 @@ from hyperhive.host.container_spec import HARNESS
 
 _AGENT = "bench"
 _STARTED = b'"name":"agent.started"'
-_TIMEOUT_S = 60.0
 _BWRAP_TRUE = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
 _COMMAND = [sys.executable, "-I", "-m", "hyperhive.cli.main", "version"]
 # What any command line of Python pays.
@@ -56,30 +55,12 @@ def measure(context: Context) -> list[Row]:
 
 def _start(hive: HiveProcess) -> float:
     """Milliseconds until the feed says that the agent has started."""
-    with closing(_open_feed(hive)) as feed, hive.client() as client:
+    with closing(open_feed(hive)) as feed, hive.client() as client:
         client.get("/api/agents")
         began = time.perf_counter()
         client.post(f"/api/agents/{_AGENT}/start").raise_for_status()
-        _read_until(feed, _STARTED)
+        read_until(feed, _STARTED)
         return (time.perf_counter() - began) * _MS
-
-
-def _open_feed(hive: HiveProcess) -> socket.socket:
-    feed = socket.socket(socket.AF_UNIX)
-    feed.settimeout(_TIMEOUT_S)
-    feed.connect(str(hive.run / "hive.sock"))
-    feed.sendall(b"GET /api/stream HTTP/1.1\r\nhost: hive\r\n\r\n")
-    _read_until(feed, b"welcome")
-    return feed
-
-
-def _read_until(feed: socket.socket, needle: bytes) -> None:
-    seen = b""
-    while needle not in seen:
-        data = feed.recv(65536)
-        if not data:
-            raise EOFError(f"the feed ended: {seen[-200:]!r}")
-        seen += data
 
 
 def _time(argv: Sequence[str]) -> float:
