@@ -73,7 +73,7 @@ class BubblewrapDriver(DetachedDriver):
 
     async def _launch(self, spec: ContainerSpec, group: Group) -> ProcessId:
         folder, log = self._records.container(spec.name), self._records.log(spec.name)
-        log.shorten()
+        await asyncio.to_thread(log.shorten)
         said_before = log.size_bytes()
         with contextlib.ExitStack() as handles:
             ended, alive = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

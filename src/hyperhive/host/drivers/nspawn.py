@@ -110,7 +110,7 @@ class NspawnDriver(DetachedDriver):
     async def _launch(self, spec: ContainerSpec, group: Group) -> ProcessId:
         layers = self.images.find_layers(spec.packages)
         place, log = self._records.container(spec.name), self._records.log(spec.name)
-        log.shorten()
+        await asyncio.to_thread(log.shorten)
         said_before = log.size_bytes()
         (place / "report").write_bytes(b"")
         output = log.open_for_writing(spec.uid)
