@@ -82,8 +82,10 @@ async def test_logs_are_read_to_their_end_and_shown_safely(hive: FakeHive) -> No
     assert "".join(json.loads(piece)["text"] for piece in pieces) == "one\n\x1b[2Jtwo\nthree\n"
 
 
-async def test_followed_logs_go_on_when_the_hive_is_back(hive: FakeHive) -> None:
-    pieces = iter(["first\n", "", None, None, "second\n"])
+# It goes away while there is nothing new, or before all that was there is read.
+@pytest.mark.parametrize("told", [["first\n", "", None, None, "second\n"], ["first\n", None, None, "", "second\n"]])
+async def test_followed_logs_go_on_when_the_hive_is_back(hive: FakeHive, told: list[str | None]) -> None:
+    pieces = iter(told)
     asked_from: list[str] = []
 
     def answer(received: Received) -> tuple[int, object]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -26,6 +26,7 @@ LINES_LIMIT = 5000
 commands = typer.Typer()
 
 Query = dict[str, str | int]
+Ask = Callable[[Client, str, Query], Row]
 
 
 @commands.command()
@@ -42,14 +43,19 @@ def logs(
     start = parse_since(since, datetime.now(UTC)) if since else None
     hive = find_hive()
     query: Query = {"filter": grep} if grep else {}
+    ask = Client.get_row
     try:
+        if follow:
+            # A hive that is not there at first is not looked for.
+            hive.get_row("/api/hive")
+            ask = _ask_until_answered
         if start is not None or lines is not None:
-            pieces = _read_end(hive, agent, lines, grep, start)
+            pieces = _read_end(hive, agent, lines, grep, start, ask)
         else:
-            pieces = _read_on(hive, agent, query | {"offset": 0}, follow=False)
+            pieces = _read_on(hive, agent, query | {"offset": 0}, ask, follow=False)
         end = _show_pieces(pieces, as_json=as_json)
         if follow:
-            _show_pieces(_read_on(hive, agent, query | {"offset": end}, follow=True), as_json=as_json)
+            _show_pieces(_read_on(hive, agent, query | {"offset": end}, ask, follow=True), as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -67,11 +73,10 @@ def _show_pieces(pieces: Iterator[Row], *, as_json: bool) -> int:
     return end
 
 
-def _read_on(hive: Client, agent: str, query: Query, *, follow: bool) -> Iterator[Row]:
-    """From an offset on to the end; with `follow` whatever comes then, too, also of a hive that comes back."""
+def _read_on(hive: Client, agent: str, query: Query, ask: Ask, *, follow: bool) -> Iterator[Row]:
+    """From an offset on to the end; with `follow` whatever comes then, too."""
     offset = int(query["offset"])
     waits: Query = {"wait_s": WAIT_S} if follow else {}
-    ask = _ask_until_answered if follow else Client.get_row
     while True:
         asked_at = time.monotonic()
         piece = ask(hive, f"/api/journal/{agent}", query | waits | {"offset": offset})
@@ -101,7 +106,9 @@ def _ask_until_answered(hive: Client, path: str, query: Query) -> Row:
         return answer
 
 
-def _read_end(hive: Client, agent: str, lines: int | None, grep: str, since: datetime | None) -> Iterator[Row]:
+def _read_end(
+    hive: Client, agent: str, lines: int | None, grep: str, since: datetime | None, ask: Ask
+) -> Iterator[Row]:
     """One piece: the last lines, read back as far as is asked for."""
     kept: list[str] = []
     end: int | None = None
@@ -110,7 +117,7 @@ def _read_end(hive: Client, agent: str, lines: int | None, grep: str, since: dat
     if grep and since is None:
         query["filter"] = grep
     while True:
-        page = hive.get_row(f"/api/journal/{agent}", query)
+        page = ask(hive, f"/api/journal/{agent}", query)
         end = int(page.get("next_offset", 0)) if end is None else end
         found = str(page.get("text", "")).split("\n")
         found = [line + "\n" for line in found[:-1]] + [line for line in found[-1:] if line]
