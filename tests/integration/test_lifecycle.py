@@ -129,11 +129,11 @@ async def test_an_agent_whose_container_dies_at_once_is_failed_and_never_shown_a
         seen: set[str] = set()
 
         def settled(row: AgentRow) -> bool:
+            # That it ended is seen a moment before it is known that it will not be tried again.
             seen.add(row.state)
-            return row.state in {"failed", "crashed"}
+            return row.state == "failed"
 
         row = await hive.wait_row(settled)
-        assert row.state == "failed"
         assert "SIGKILL" in row.reason
         assert not seen & AWAKE
 

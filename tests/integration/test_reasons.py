@@ -104,10 +104,10 @@ def park(arena: Arena, name: str, kind: str, until: str = "") -> None:
 
 def has_parked(arena: Arena, name: str, kind: str, until: str) -> bool:
     with Link(arena.hive, name) as link:
-        hello = link.call("hello", protocol=PROTOCOL_VERSION, generation=arena.generation(name), holding=[])
-        assert "result" in hello
+        # The daemon may tell the harness of it before it answers; and the harness may take our place at any time.
         try:
-            # The daemon may tell the harness of it before it answers.
+            hello = link.call("hello", protocol=PROTOCOL_VERSION, generation=arena.generation(name), holding=[])
+            assert "result" in hello
             assert "error" not in link.call("park", kind=kind, until=until, reason="as the service says")
         except (HungUpError, ConnectionError):
             return False
