@@ -170,15 +170,22 @@ def open_arena(*, holdable: bool = False) -> Generator[Arena]:
         if holdable:
             hive.program = (str(HELD_DAEMON), str(folder / "hold"))
         hive.start()
-        arena = Arena(hive, folder, Proposer(hive, folder / "copies"))
-        try:
-            hive.wait_state("manager", "idle")
-            hive.post("/api/agents/manager/stop")
-            hive.wait_state("manager", "stopped")
-            arena.manager.generation = read_generation(hive)
-            arena.manager.connect()
+        with make_arena(hive, folder) as arena:
             yield arena
-        finally:
-            arena.manager.close()
-            (folder / "hold").unlink(missing_ok=True)
-            end_hive(hive)
+
+
+@contextlib.contextmanager
+def make_arena(hive: HiveProcess, folder: Path) -> Generator[Arena]:
+    """An arena of a hive that runs, in whose manager's place the test is. The hive ends with it."""
+    arena = Arena(hive, folder, Proposer(hive, folder / "copies"))
+    try:
+        hive.wait_state("manager", "idle")
+        hive.post("/api/agents/manager/stop")
+        hive.wait_state("manager", "stopped")
+        arena.manager.generation = read_generation(hive)
+        arena.manager.connect()
+        yield arena
+    finally:
+        arena.manager.close()
+        (folder / "hold").unlink(missing_ok=True)
+        end_hive(hive)

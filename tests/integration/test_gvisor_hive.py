@@ -1,30 +1,17 @@
 """A hive whose containers have gVisor's kernel: an agent is spawned, answers, and outlives its daemon."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from hive_process import HiveProcess, end_hive
-from image_cache import find_folder, make_images
+from hive_process import HiveProcess
+from image_hive import run_image_hive
 
 
 @pytest.fixture(scope="module")
 def hive() -> Iterator[HiveProcess]:
-    make_images()
-    with tempfile.TemporaryDirectory(prefix="hive-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        data = folder / "data"
-        data.mkdir(mode=0o700)
-        # The base that every test has.
-        (data / "images").symlink_to(find_folder())
-        hive = HiveProcess(data, flags=("--rehearsal", "--driver", "gvisor")).start()
-        try:
-            yield hive
-        finally:
-            end_hive(hive)
+    with run_image_hive("gvisor") as hive:
+        yield hive
 
 
 def test_an_agent_answers_and_goes_on_while_its_daemon_is_killed_and_comes_back(hive: HiveProcess) -> None:

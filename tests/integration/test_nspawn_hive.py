@@ -1,32 +1,20 @@
 """A hive whose containers are systemd-nspawn's: an agent is spawned, answers, and outlives its daemon."""
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hive_process import HiveProcess, end_hive, find_processes
+from hive_process import HiveProcess, find_processes
 from hyperhive.core.uids import has_range
-from image_cache import find_folder, make_images
+from image_hive import run_image_hive
 
 
 @pytest.fixture(scope="module")
 def hive() -> Iterator[HiveProcess]:
-    make_images()
-    with tempfile.TemporaryDirectory(prefix="hive-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        data = folder / "data"
-        data.mkdir(mode=0o700)
-        # The base that every test has.
-        (data / "images").symlink_to(find_folder())
-        hive = HiveProcess(data, flags=("--rehearsal", "--driver", "nspawn")).start()
-        try:
-            yield hive
-        finally:
-            end_hive(hive)
+    with run_image_hive("nspawn") as hive:
+        yield hive
 
 
 def test_an_agent_answers_and_goes_on_while_its_daemon_is_killed_and_comes_back(hive: HiveProcess) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from attack_rig import Arena
+from attack_rig import Arena, make_arena
 from cli_process import call
-from hive_process import HiveProcess, end_hive, find_processes, wait_for
+from hive_process import HiveProcess, find_processes, wait_for
 from image_cache import link_images
-from proposer import Proposer, read_generation
 
 GREETS = 'packages = ["hello", "git"]\n'
 
@@ -27,17 +26,8 @@ def open_arena_of_module() -> Iterator[Arena]:
         data.mkdir(mode=0o700)
         link_images(data / "images")
         hive = HiveProcess(data, flags=("--rehearsal", "--driver", "nspawn")).start()
-        arena = Arena(hive, folder, Proposer(hive, folder / "copies"))
-        try:
-            hive.wait_state("manager", "idle")
-            hive.post("/api/agents/manager/stop")
-            hive.wait_state("manager", "stopped")
-            arena.manager.generation = read_generation(hive)
-            arena.manager.connect()
+        with make_arena(hive, folder) as arena:
             yield arena
-        finally:
-            arena.manager.close()
-            end_hive(hive)
 
 
 def run_inside(arena: Arena, name: str, command: str) -> str:

@@ -75,16 +75,15 @@ class GvisorDriver(NspawnDriver):
         return replace(limits, tasks=max(_TASKS_AT_LEAST, limits.tasks * _TASKS_FACTOR))
 
     def _plan(self, spec: ContainerSpec, layers: Sequence[Path], output: int) -> dict[str, Any]:
-        place = self._records.container(spec.name)
+        place, program = self._records.container(spec.name), observe_program()
         # What runsc knows of a container that has ended without it.
         shutil.rmtree(place / "runsc", ignore_errors=True)
-        write_atomically(
-            place / "bundle/config.json", json.dumps(render_bundle(spec, observe_program().mounts)).encode(), 0o600
-        )
+        bundle = render_bundle(spec, program.mounts)
+        write_atomically(place / "bundle/config.json", json.dumps(bundle).encode(), 0o600)
         return plan_sandbox(
             spec,
             layers,
-            observe_program(),
+            program,
             place=place,
             output=output,
             path=ENVIRONMENT["PATH"],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperhive.core.uids import INNER_UID, RANGE_WIDTH, range_start
-from hyperhive.host.drivers.nspawn_plan import Program, plan_launch
+from hyperhive.host.drivers.nspawn_plan import Program, is_in_scratch, plan_launch
 from hyperhive.host.drivers.protocol import ContainerSpec, Mount
 from hyperhive.host.drivers.sandbox import SCRATCH, SCRATCH_LIMIT_BYTES, SHM_LIMIT_BYTES
 
@@ -122,7 +122,7 @@ def render_process(environment: Mapping[str, str], working_folder: Path, command
 
 def _list_bound(spec: ContainerSpec, program: Sequence[Mount]) -> list[Mount]:
     """Those of the spec, and what the sandbox's own memory for temporary files would hide of the program."""
-    hidden = [mount for mount in program if any(mount.target.is_relative_to(folder) for folder in SCRATCH)]
+    hidden = [mount for mount in program if is_in_scratch(mount.target)]
     return sorted([*hidden, *spec.mounts], key=lambda mount: len(mount.target.parts))
 
 

@@ -126,7 +126,7 @@ def plan_launch(
             }
             for folder, mode in SCRATCH.items()
         ],
-        "scratch_folders": [str(parent) for parent in _list_parents(mounts) if _is_in_scratch(parent)],
+        "scratch_folders": [str(parent) for parent in _list_parents(mounts) if is_in_scratch(parent)],
         "mounts": [_plan_mount(mount) for mount in mounts],
         "shared_memory_bytes": SHM_LIMIT_BYTES,
         "nspawn": [*_render_nspawn(spec, place, base, managed=managed), *binds, "--", *_render_init(command)],
@@ -164,15 +164,13 @@ def _plan_mount(mount: Mount) -> dict[str, Any]:
         "target": str(mount.target),
         "writable": mount.writable,
         "late": _is_below(mount.target, _LATE),
-        "in_scratch": _is_in_scratch(mount.target),
+        "in_scratch": is_in_scratch(mount.target),
     }
 
 
 def _list_folders(mounts: Sequence[Mount]) -> list[str]:
     """The folders that the container's own layer needs, the higher first."""
-    parents = [
-        parent for parent in _list_parents(mounts) if not _is_in_scratch(parent) and not _is_below(parent, _LATE)
-    ]
+    parents = [parent for parent in _list_parents(mounts) if not is_in_scratch(parent) and not _is_below(parent, _LATE)]
     wanted = {*parents, *SCRATCH, *(parent for folder in SCRATCH for parent in folder.parents), _ETC} - {Path("/")}
     return [str(folder) for folder in sorted(wanted, key=lambda path: (len(path.parts), path))]
 
@@ -187,7 +185,8 @@ def _decide_owner(mode: str, base: int, uid: int) -> int:
     return base if mode.startswith("1") else uid
 
 
-def _is_in_scratch(path: Path) -> bool:
+def is_in_scratch(path: Path) -> bool:
+    """Whether the container's memory for temporary files would hide it."""
     return any(path != folder and path.is_relative_to(folder) for folder in SCRATCH)
 
 
