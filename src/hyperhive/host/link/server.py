@@ -71,7 +71,8 @@ class LinkServer:
     async def open(self, agent: str, uid: int | None) -> None:
         """Listens for `agent`, whose container runs as `uid`. Opening again replaces the sockets.
 
-        Cancelled, or when a socket cannot be bound (OSError), nothing of it stays open."""
+        Cancelled, or when a socket cannot be bound (OSError), nothing of it stays open.
+        """
         await self.close(agent)
         folder = self._roots.agent_sockets_folder(agent)
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
