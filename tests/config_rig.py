@@ -121,8 +121,7 @@ class ConfigRig:
         approval = await self.store.write(lambda tx: resolve(tx, approval.id, status, reason))
         repository = self.configs.repository(approval.agent)
         if approval.commit is not None:
-            await repository.pin(approval.id, approval.commit, approval.notes)
-            await repository.tag(f"{status}/{approval.id}", approval.commit, reason or status, now())
+            await repository.pin(approval.id, approval.commit, approval.notes, {status: reason or status}, now())
         if status is ApprovalStatus.APPROVED and approval.kind is ApprovalKind.SPAWN:
             await self.store.write(lambda tx: insert_agent(tx, approval.agent, UID))
         await self.store.write(lambda tx: tx.list("set_tagged", id=approval.id, status=status))

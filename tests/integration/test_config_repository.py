@@ -118,7 +118,7 @@ async def test_a_quote_in_a_name_is_a_quote(folder: Path) -> None:
 async def test_an_imported_commit_is_kept_until_it_is_pinned(rig: Rig) -> None:
     name = await rig.submit()
     assert rig.refs()[f"refs/incoming/{name}"] == name
-    await rig.repository.pin(7, name, None)
+    await rig.repository.pin(7, name, None, {}, AT)
     refs = rig.refs()
     assert refs["refs/proposals/7"] == name
     assert not any(ref.startswith("refs/incoming") for ref in refs)
@@ -126,22 +126,22 @@ async def test_an_imported_commit_is_kept_until_it_is_pinned(rig: Rig) -> None:
 
 async def test_a_pinned_approval_never_gets_another_commit(rig: Rig) -> None:
     one, other = await rig.submit("a"), await rig.submit("b")
-    await rig.repository.pin(7, one, None)
-    await rig.repository.pin(7, one, None)
+    await rig.repository.pin(7, one, None, {}, AT)
+    await rig.repository.pin(7, one, None, {}, AT)
     with pytest.raises(ConflictError):
-        await rig.repository.pin(7, other, None)
+        await rig.repository.pin(7, other, None, {}, AT)
     assert rig.refs()["refs/proposals/7"] == one
 
 
 async def test_notes_are_pinned_beside_the_commit(rig: Rig) -> None:
     name, notes = await rig.submit("a"), await rig.submit("b")
-    await rig.repository.pin(7, name, notes)
+    await rig.repository.pin(7, name, notes, {}, AT)
     assert rig.refs()["refs/proposal-notes/7"] == notes
 
 
 async def test_submissions_of_a_crashed_daemon_are_dropped(rig: Rig) -> None:
     kept, lost = await rig.submit("a"), await rig.submit("b")
-    await rig.repository.pin(1, kept, None)
+    await rig.repository.pin(1, kept, None, {}, AT)
     await rig.repository.drop_incoming()
     assert lost not in rig.refs().values()
     assert rig.refs()["refs/proposals/1"] == kept
@@ -150,7 +150,7 @@ async def test_submissions_of_a_crashed_daemon_are_dropped(rig: Rig) -> None:
 
 async def test_a_tag_has_its_message_and_its_date(rig: Rig) -> None:
     reason = "no: \x1b[2J \u202e -----BEGIN\r\n# not a comment\n\n\nsecond paragraph"
-    await rig.repository.tag("denied/3", rig.first, reason, AT)
+    await rig.repository.pin(3, rig.first, None, {"denied": reason}, AT)
     tag = run_git(rig.path, "cat-file", "tag", "denied/3")
     assert tag.split("\n\n", 1)[1] == reason
     assert f"tagger hyperhive <hyperhive@localhost> {int(AT.timestamp())} +0000" in tag
@@ -159,32 +159,47 @@ async def test_a_tag_has_its_message_and_its_date(rig: Rig) -> None:
 
 async def test_a_tag_is_never_moved(rig: Rig) -> None:
     name = await rig.submit()
-    await rig.repository.tag("deployed/3", name, "x", AT)
+    await rig.repository.pin(3, name, None, {"deployed": "x"}, AT)
     refs = rig.refs()
-    await rig.repository.tag("deployed/3", name, "another message", AT)
+    await rig.repository.pin(3, name, None, {"deployed": "another message"}, AT)
     with pytest.raises(ConflictError):
-        await rig.repository.tag("deployed/3", rig.first, "x", AT)
+        await rig.repository.pin(3, rig.first, None, {"deployed": "x"}, AT)
     assert rig.refs() == refs
 
 
-@pytest.mark.parametrize(
-    "name", ["x/1", "deployed/-1", "deployed/01", "deployed", "deployed/1\n", "../deployed/1", "-d"]
-)
-async def test_only_a_status_with_a_number_is_a_tag(rig: Rig, name: str) -> None:
+async def test_where_one_tag_is_in_the_way_nothing_of_an_approval_is_made(rig: Rig) -> None:
+    name = await rig.submit()
+    run_git(rig.path, "tag", "approved/3", rig.first)
+    refs = rig.refs()
+    with pytest.raises(ConflictError):
+        await rig.repository.pin(3, name, None, {"proposal": "x", "approved": "x"}, AT)
+    assert rig.refs() == refs
+
+
+async def test_the_tags_of_an_approval_are_made_with_its_pin(rig: Rig) -> None:
+    name = await rig.submit()
+    await rig.repository.pin(3, name, None, {"proposal": "a", "denied": "b"}, AT)
+    assert await rig.repository.list_tags() == {"deployed/0": rig.first, "proposal/3": name, "denied/3": name}
+    for tag, message in {"proposal/3": "a", "denied/3": "b"}.items():
+        assert run_git(rig.path, "cat-file", "tag", tag).endswith(f"\n\n{message}")
+
+
+@pytest.mark.parametrize("status", ["x", "deployed/1", "deployed\n", "../deployed", "-d", ""])
+async def test_only_a_status_with_a_number_is_a_tag(rig: Rig, status: str) -> None:
     with pytest.raises(InvalidInputError):
-        await rig.repository.tag(name, rig.first, "x", AT)
+        await rig.repository.pin(1, rig.first, None, {status: "x"}, AT)
 
 
 @pytest.mark.parametrize("message", ["\0", "\ud800", "x" * 100_000, ""])
 async def test_any_message_makes_a_tag(rig: Rig, message: str) -> None:
-    await rig.repository.tag("failed/1", rig.first, message, AT)
+    await rig.repository.pin(1, rig.first, None, {"failed": message}, AT)
     content = run_git(rig.path, "cat-file", "tag", "failed/1").partition("\n\n")[2]
     assert len(content) <= MESSAGE_LIMIT_CHARS
 
 
 async def test_a_tag_on_nothing_is_not_made(rig: Rig) -> None:
     with pytest.raises(GitError):
-        await rig.repository.tag("failed/1", "1" * 40, "x", AT)
+        await rig.repository.pin(1, "1" * 40, None, {"failed": "x"}, AT)
     assert "failed/1" not in await rig.repository.list_tags()
 
 
@@ -228,8 +243,8 @@ async def test_no_argument_can_be_an_option_or_a_ref(rig: Rig, name: str) -> Non
         rig.repository.list_files(name),
         rig.repository.diff(rig.first, name),
         rig.repository.make_revert(rig.first, name, "x", AT),
-        rig.repository.pin(1, name, None),
-        rig.repository.tag("deployed/1", name, "x", AT),
+        rig.repository.pin(1, name, None, {"deployed": "x"}, AT),
+        rig.repository.pin(1, rig.first, name or "-", {}, AT),
         rig.repository.write_files(name, rig.folder / "out"),
     ]
     for call in calls:
@@ -295,8 +310,7 @@ async def test_another_user_can_read_it_whatever_the_umask(folder: Path) -> None
         repository, first = await make_repository(folder)
         rig = Rig(folder, repository, first)
         name = await rig.submit()
-        await repository.pin(1, name, None)
-        await repository.tag("denied/1", name, "no", AT)
+        await repository.pin(1, name, None, {"denied": "no"}, AT)
     path = str(rig.path)
     safe = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": path}
     if STRANGER is not None:
@@ -323,7 +337,7 @@ async def test_the_managers_copy_is_its_own_and_fetches_every_tag_without_more_s
     assert {name for name in read_folder(copy) if not name.startswith(".git/")} == set(FILES)
     assert stranger_git("-C", str(copy), "status", "--porcelain").stdout == ""
     name = await rig.submit()
-    await rig.repository.tag("denied/1", name, "too much", AT)
+    await rig.repository.pin(1, name, None, {"denied": "too much"}, AT)
     fetched = stranger_git("-C", str(copy), "fetch", "applied")
     assert fetched.returncode == 0, fetched.stderr
     assert stranger_git("-C", str(copy), "log", "-1", "--format=%H", "denied/1").stdout.strip() == name
@@ -393,14 +407,15 @@ async def live(repository: ConfigRepository, folder: Path) -> str:
     first = await repository.ensure(FILES, AT)
     tip, others = make_change("warm_s = 3\n", first)
     await repository.import_bundle(bundle_of(tip, others), tip.oid)
-    await repository.pin(1, tip.oid, None)
+    tags: dict[str, str] = {}
     for status in ("proposal", "approved", "building"):
-        await repository.tag(f"{status}/1", tip.oid, "x", AT)
+        tags[status] = "x"
+        await repository.pin(1, tip.oid, None, tags, AT)
     await repository.write_files(tip.oid, folder / "out")
-    await repository.tag("deployed/1", tip.oid, "x", AT)
+    await repository.pin(1, tip.oid, None, {**tags, "deployed": "x"}, AT)
     await repository.advance_main(tip.oid)
     back = await repository.make_revert(tip.oid, first, "back", AT)
-    await repository.pin(2, back, None)
+    await repository.pin(2, back, None, {}, AT)
     await repository.advance_main(back)
     (folder / "proposed/worker").mkdir(parents=True, exist_ok=True)
     await repository.make_working_copy(folder / "proposed/worker/config", "/applied/worker")
@@ -445,8 +460,7 @@ async def test_it_is_read_and_written_at_the_same_time(rig: Rig) -> None:
     names = [await rig.submit(f"{number}") for number in range(6)]
 
     async def finish(number: int, name: str) -> None:
-        await rig.repository.pin(number, name, None)
-        await rig.repository.tag(f"denied/{number}", name, "x", AT)
+        await rig.repository.pin(number, name, None, {"denied": "x"}, AT)
 
     await asyncio.gather(*(finish(number, name) for number, name in enumerate(names, 1)))
     tags = await rig.repository.list_tags()

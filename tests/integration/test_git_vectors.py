@@ -149,14 +149,14 @@ async def run_everything(rig: Rig, content: bytes, name: str) -> None:
     for _ in range(2):
         imported = await repository.import_bundle(content, name)
         assert imported.commit == name
-        await repository.pin(1, name, None)
+        await repository.pin(1, name, None, {"proposal": "x"}, AT)
         assert (await repository.read_files(name))["agent.toml"] == b"warm_s = 3\n"
         assert [file.path for file in await repository.list_files(name)] == ["agent.toml", "prompt.md"]
         [change] = await repository.diff(rig.first, name)
         assert (change.path, change.binary, change.added, change.removed) == ("agent.toml", False, 1, 1)
         assert len(await repository.diff(None, name)) == 2
         await repository.write_files(name, rig.folder / "out")
-        await repository.tag("deployed/1", name, "x", AT)
+        await repository.pin(1, name, None, {"proposal": "x", "deployed": "x"}, AT)
         await repository.advance_main(name)
         await repository.make_revert(name, rig.first, "back", AT)
         # The armed copy is in the way, and stays.

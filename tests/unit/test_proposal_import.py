@@ -34,7 +34,7 @@ async def test_a_proposed_change_is_imported_and_its_successor_after_it(view: Ma
         imported = await repository.import_bundle(proposal.bundle, proposal.commit)
         assert (imported.commit, imported.notes) == (wanted, None)
         assert (await repository.read_files(wanted))["prompt.md"] == text.encode()
-        await repository.pin(number, wanted, None)
+        await repository.pin(number, wanted, None, {}, datetime.now(UTC))
         await repository.advance_main(wanted)
         git(config, "fetch", "--quiet", "applied")
         assert git(config, "rev-parse", "applied/main") == wanted

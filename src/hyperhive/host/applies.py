@@ -135,8 +135,7 @@ class Applies:
             await self._check_descent(approval, record)
         # Only here, as the manager can be in the way of what is made: it must not keep anything else from its end.
         commit = approval.commit or await self._configs.ensure(name)
-        version = await self._configs.load(name, commit)
-        await self._configs.build(version)
+        version = await self._configs.load_and_build(name, commit)
         if approval.notes is not None:
             await folders.stage_state(self._roots, record, self._configs.repository(name), approval.notes)
         return version
@@ -267,12 +266,11 @@ class Applies:
         if not await repository.exists():
             # Purged, or a discarded draft.
             return
-        await repository.pin(approval.id, commit, approval.notes)
+        tags = {tag: tag for tag in _TAGS[approval.status]}
+        if approval.reason:
+            tags[_TAGS[approval.status][-1]] = approval.reason
         at = approval.resolved_at or approval.requested_at
-        for tag in _TAGS[approval.status]:
-            last = tag == _TAGS[approval.status][-1]
-            message = (approval.reason or "") if last else ""
-            await repository.tag(f"{tag}/{approval.id}", commit, message or tag, at)
+        await repository.pin(approval.id, commit, approval.notes, tags, at)
         if approval.status is ApprovalStatus.DEPLOYED:
             await repository.advance_main(commit)
 

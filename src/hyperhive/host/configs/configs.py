@@ -118,7 +118,17 @@ class Configs:
 
     async def load(self, name: str, commit: str) -> Version:
         """One commit, understood. Raises InvalidInputError that says why it cannot be used."""
-        config, prompt = self._parse(await self.repository(name).read_files(commit))
+        return self._understand(name, commit, await self.repository(name).read_files(commit))
+
+    async def load_and_build(self, name: str, commit: str) -> Version:
+        """`load` and `build` with one look at the repository. Raises like both."""
+        files = await self.repository(name).read_folder(commit)
+        version = self._understand(name, commit, {path: content for path, (content, _) in files.items()})
+        await self.build(version, files)
+        return version
+
+    def _understand(self, name: str, commit: str, files: Mapping[str, bytes]) -> Version:
+        config, prompt = self._parse(files)
         folder = self._roots.versions_folder(name) / commit
         return Version(name, commit, config, prompt, folder, config.to_policy())
 
@@ -176,8 +186,8 @@ class Configs:
         """To be called when an agent is destroyed or purged."""
         self._deployed.pop(name, None)
 
-    async def build(self, version: Version) -> None:
-        """Makes what a container of this version needs. Building again is no error.
+    async def build(self, version: Version, files: Mapping[str, tuple[bytes, bool]] | None = None) -> None:
+        """Makes what a container of this version needs. Again is no error. `files` are its commit's, if known.
 
         Raises DriverError for what this machine lacks, StorageError if the disk refuses.
         """
@@ -186,7 +196,8 @@ class Configs:
             version.folder.parent.mkdir(exist_ok=True)
             version.folder.parent.chmod(0o755)
             if not version.folder.exists():
-                await self.repository(version.agent).write_files(version.commit, version.folder)
+                repository = self.repository(version.agent)
+                await repository.put_files(files or await repository.read_folder(version.commit), version.folder)
         except OSError as error:
             raise StorageError(f"the config's files cannot be written: {error}", "is the disk full?") from error
 

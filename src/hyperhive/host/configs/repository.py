@@ -50,7 +50,7 @@ _INCOMING = "refs/incoming"
 _PROPOSALS = "refs/proposals"
 _NOTES = "refs/proposal-notes"
 _TAGS = "refs/tags"
-_TAG_NAME = re.compile(r"(proposal|approved|building|deployed|failed|denied)/(0|[1-9][0-9]{0,17})")
+_TAG_STATUSES = frozenset({"proposal", "approved", "building", "deployed", "failed", "denied"})
 _REMOTE_PATH = re.compile(r"/[A-Za-z0-9_./-]{1,200}")
 
 
@@ -74,8 +74,9 @@ class ConfigRepository:
         if not await self.exists():
             async with self._stage() as folder:
                 git = await make_repository(folder / "repo", program=self._program)
-                await git.run("fast-import", "--quiet", stdin=_render_first(files, at, executables))
-                await asyncio.to_thread(_put_in_place, folder / "repo", self._path)
+                made = await git.run("fast-import", "--quiet", stdin=_render_first(files, at, executables))
+                if await asyncio.to_thread(_put_in_place, folder / "repo", self._path):
+                    return _parse_made(made)
         tags = await self.list_tags()
         if FIRST_TAG not in tags:
             raise GitError("for-each-ref", None, f"the applied repo {self._path.name} has no tag {FIRST_TAG}")
@@ -119,40 +120,35 @@ class ConfigRepository:
         await self._git.update_refs([f"update {_INCOMING}/{name} {name}" for name in wanted])
         return imported
 
-    async def pin(self, number: int, commit: str, notes: str | None) -> None:
-        """Keeps a commit and its notes for good, as those of one approval.
+    async def pin(self, number: int, commit: str, notes: str | None, tags: Mapping[str, str], at: datetime) -> None:
+        """Keeps a commit and its notes for good, as those of one approval, with annotated tags on the commit.
 
-        Raises ConflictError if that approval already has others.
+        `tags` are statuses and their messages: 'deployed' makes the tag deployed/<number>. All is made in one step, or
+        nothing; what is there is kept. Raises ConflictError if something of it is on another commit.
         """
         wanted = {f"{_PROPOSALS}/{number:d}": parse_object_name(commit)}
         if notes:
             wanted[f"{_NOTES}/{number:d}"] = parse_object_name(notes)
         incoming = [f"{_INCOMING}/{name}" for name in wanted.values()]
-        found = await self._git.find_refs(f"{_PROPOSALS}/{number:d}", f"{_NOTES}/{number:d}", *incoming)
+        messages = {f"{_TAGS}/{_check_status(status)}/{number:d}": message for status, message in tags.items()}
+        wanted |= dict.fromkeys(messages, commit)
+        found = await self._git.find_refs(*wanted, *incoming)
         for ref, name in wanted.items():
             if found.get(ref, name) != name:
                 raise ConflictError(f"approval {number} already has another commit", "it is never given a new one")
-        created = [f"create {ref} {name}" for ref, name in wanted.items() if ref not in found]
-        dropped = [f"delete {ref}" for ref in incoming if ref in found]
-        await self._git.update_refs([*created, *dropped])
+        commands: list[str] = []
+        for ref, name in wanted.items():
+            if ref not in found:
+                made = await self._make_tag(ref, commit, messages[ref], at) if ref in messages else name
+                commands.append(f"create {ref} {made}")
+        commands += [f"delete {ref}" for ref in incoming if ref in found]
+        await self._git.update_refs(commands)
 
     async def drop_incoming(self, *commits: str) -> None:
         """Forgets submissions that did not become approvals: of `commits`, or, without any, all of them."""
         refs = [f"{_INCOMING}/{parse_object_name(commit)}" for commit in commits] or [f"{_INCOMING}/"]
         found = await self._git.find_refs(*refs)
         await self._git.update_refs([f"delete {ref}" for ref in found])
-
-    async def tag(self, name: str, commit: str, message: str, at: datetime) -> None:
-        """An annotated tag; one of that name on that commit is kept. Raises ConflictError if it is on another."""
-        if not _TAG_NAME.fullmatch(name):
-            raise InvalidInputError("a tag is a status and a number, such as deployed/3")
-        ref = f"{_TAGS}/{name}"
-        found = (await self._git.find_refs(ref)).get(ref)
-        if found is None:
-            made = await self._git.run("mktag", stdin=_render_tag(name, parse_object_name(commit), message, at))
-            await self._git.update_refs([f"create {ref} {_parse_made(made)}"])
-        elif found != commit:
-            raise ConflictError(f"the tag {name} is on commit {found}", "tags are never moved")
 
     async def list_tags(self) -> dict[str, str]:
         """The commit of each tag, such as 'deployed/3'."""
@@ -196,9 +192,13 @@ class ConfigRepository:
 
     async def read_files(self, commit: str) -> dict[str, bytes]:
         """The content of each file of a commit. Raises NotFoundError if it is not there."""
+        return {path: content for path, (content, _) in (await self.read_folder(commit)).items()}
+
+    async def read_folder(self, commit: str) -> dict[str, tuple[bytes, bool]]:
+        """Each file of a commit: its content, and whether it may be executed. Raises NotFoundError."""
         [files] = await self._read_trees([commit])
         contents = await _read_blobs(self._git, files)
-        return {file.path: contents[file.oid] for file in files}
+        return {file.path: (contents[file.oid], file.executable) for file in files}
 
     async def diff(self, base: str | None, commit: str) -> list[FileDiff]:
         """What `commit` changes against `base`; without one everything is added. Raises NotFoundError.
@@ -263,13 +263,13 @@ class ConfigRepository:
 
         A folder that is there is left as it is. Raises NotFoundError, and OSError if the disk refuses.
         """
-        if await asyncio.to_thread(folder.exists):
-            return
-        [files] = await self._read_trees([commit])
-        contents = await _read_blobs(self._git, files)
-        content = {file.path: (contents[file.oid], file.executable) for file in files}
+        if not await asyncio.to_thread(folder.exists):
+            await self.put_files(await self.read_folder(commit), folder)
+
+    async def put_files(self, files: Mapping[str, tuple[bytes, bool]], folder: Path) -> None:
+        """As `write_files`, with what `read_folder` gave."""
         async with self._stage() as stage:
-            await asyncio.to_thread(write_folder, stage / "files", content)
+            await asyncio.to_thread(write_folder, stage / "files", files)
             await asyncio.to_thread(_put_in_place, stage / "files", folder)
 
     async def make_working_copy(self, folder: Path, remote: str, uid: int | None = None) -> bool:
@@ -286,6 +286,11 @@ class ConfigRepository:
             copy = stage / "copy"
             await clone(self._path, copy, remote="applied", program=self._program)
             return await asyncio.to_thread(_hand_over, copy, folder, remote, uid)
+
+    async def _make_tag(self, ref: str, commit: str, message: str, at: datetime) -> str:
+        """The object of an annotated tag, which the ref is yet to name."""
+        tag = _render_tag(ref.removeprefix(f"{_TAGS}/"), commit, message, at)
+        return _parse_made(await self._git.run("mktag", stdin=tag))
 
     async def _check_commits(self, commits: Sequence[str]) -> None:
         names = [parse_object_name(commit) for commit in commits]
@@ -340,14 +345,15 @@ def _make_stage(staging: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=staging))
 
 
-def _put_in_place(source: Path, target: Path) -> None:
-    """Moves a finished folder to where it belongs; one that somebody else was faster to put there stays."""
+def _put_in_place(source: Path, target: Path) -> bool:
+    """Moves a finished folder to where it belongs. False if somebody else was faster: what is there stays."""
     if not target.parent.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         # Whatever the umask is: containers read it as other users.
         target.parent.chmod(0o755)
-    move_beneath(source, target.parent, [target.name])
+    moved = move_beneath(source, target.parent, [target.name])
     sync_folder(target.parent)
+    return moved
 
 
 def _is_in_use(folder: Path) -> bool:
@@ -392,11 +398,11 @@ def _render_config(remote: str) -> str:
 
 
 def _render_first(files: Mapping[str, bytes], at: datetime, executables: Collection[str]) -> bytes:
-    """The first commit and its tag, for `git fast-import`."""
+    """The first commit and its tag, for `git fast-import`, which then says the commit's name."""
     who = f"{IDENTITY} {render_date(at)}"
-    parts = [f"commit {MAIN}\ncommitter {who}\ndata 17\nthe first config\n\n".encode()]
+    parts = [f"commit {MAIN}\nmark :1\ncommitter {who}\ndata 17\nthe first config\n\n".encode()]
     parts += _render_files(files, executables)
-    parts.append(f"tag {FIRST_TAG}\nfrom {MAIN}\ntagger {who}\ndata 17\nthe first config\n".encode())
+    parts.append(f"tag {FIRST_TAG}\nfrom :1\ntagger {who}\ndata 17\nthe first config\nget-mark :1\n".encode())
     return b"".join(parts)
 
 
@@ -414,6 +420,12 @@ def _render_files(files: Mapping[str, bytes], executables: Collection[str]) -> l
 def _render_tag(name: str, commit: str, message: str, at: datetime) -> bytes:
     head = f"object {commit}\ntype commit\ntag {name}\ntagger {IDENTITY} {render_date(at)}\n\n"
     return head.encode() + _clean_message(message)
+
+
+def _check_status(status: str) -> str:
+    if status not in _TAG_STATUSES:
+        raise InvalidInputError("a tag is a status and a number, such as deployed/3")
+    return status
 
 
 def _clean_message(message: str) -> bytes:

@@ -157,8 +157,7 @@ class Restores:
         undo = await self._takes.take_stopped(name, f"before snapshot {snapshot.id} was restored")
         await asyncio.to_thread(_keep_login, self._roots.claude_folder(name), opened.folder / "claude")
         async with self._commit_config(name, record, snapshot, opened.config) as (commit, base):
-            version = await self._configs.load(name, commit)
-            await self._configs.build(version)
+            version = await self._configs.load_and_build(name, commit)
             plan = _Plan(name, snapshot, opened, commit, base, version, replay)
             return await self._carry_out(plan, undo=undo.id, decide=self._change)
 

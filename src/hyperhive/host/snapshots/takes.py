@@ -181,9 +181,7 @@ class Takes:
         return staged, manifest
 
     async def read_config(self, name: str, commit: str) -> ConfigFiles:
-        repository = self._configs.repository(name)
-        contents = await repository.read_files(commit)
-        return {file.path: (contents[file.path], file.executable) for file in await repository.list_files(commit)}
+        return await self._configs.repository(name).read_folder(commit)
 
     async def _pack(self, row: SnapshotRecord, staged: Staged, manifest: Manifest) -> SnapshotRecord:
         target = find_archive(self._roots, row)
