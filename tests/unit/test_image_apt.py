@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from hyperhive.host.drivers.image_apt import explain_failure, list_host_secrets, list_host_sources, select_fetching
+import pytest
+
+from hyperhive.host.drivers.image_apt import (
+    check_all_fetched,
+    explain_failure,
+    list_host_secrets,
+    list_host_sources,
+    parse_planned,
+    select_fetching,
+)
+from hyperhive.host.drivers.protocol import DriverError
 from hyperhive.system.process import Completed
 
 
@@ -49,3 +59,28 @@ def test_any_other_failure_is_told_in_apts_words() -> None:
     error = explain_failure(["a"], [], fail("E: Failed to fetch a.deb\nE: Unable to fetch some archives"))
     assert error.message == "apt cannot fetch a: E: Failed to fetch a.deb / E: Unable to fetch some archives"
     assert error.hint.endswith("--simulate a`")
+    mismatch = (
+        "E: Failed to fetch a.deb  Hash Sum mismatch\n   Hashes of expected file:\n    - SHA256:1\nE: Some failed"
+    )
+    assert explain_failure(["a"], [], fail(mismatch)).message.endswith("a.deb  Hash Sum mismatch / E: Some failed")
+    assert explain_failure(["a"], [], fail("what is this")).message.endswith("what is this")
+
+
+def test_what_apt_would_install_are_its_new_packages_and_its_upgrades() -> None:
+    said = (
+        "Remv old-one [1.0]\nInst libc6 [2.36-9] (2.36-10 Debian:12.15/oldstable [amd64]) []\n"
+        "Inst g++ (4:12.2.0-3 Debian:12.15/oldstable [amd64])\nInst wine:i386 (8.0 Debian:12.15/oldstable [i386])\n"
+        "Conf g++ (4:12.2.0-3 Debian:12.15/oldstable [amd64])\n"
+    )
+    assert parse_planned(said) == ["libc6", "g++", "wine"]
+    assert parse_planned("") == []
+
+
+def test_packages_that_apt_left_no_file_of_are_named() -> None:
+    files = ["g++_4%3a12.2.0-3_amd64.deb", "libc6_2.36-10_amd64.deb"]
+    check_all_fetched(["libc6", "g++"], files)
+    check_all_fetched([], [])
+    with pytest.raises(DriverError) as caught:
+        check_all_fetched(["libc6", "zlib", "libc", "g++"], files)
+    assert caught.value.message == "apt left no file of: libc, zlib"
+    assert caught.value.hint

@@ -23,12 +23,17 @@ _FRESH_S = 600.0
 _OLD_S = 24 * 3600.0
 
 _NO_CANDIDATE = re.compile(r"E: (?:Unable to locate package (\S+)|Package '(\S+)' has no installation candidate)")
+# What `apt-get --simulate` would install: `Inst NAME[:ARCHITECTURE] [OLD VERSION] (NEW VERSION …`.
+_PLANNED = re.compile(r"^Inst ([^\s:]+)", re.MULTILINE)
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]+\.(?:list|sources)")
 _HOST_APT = Path("/etc/apt")
 # Of the host's apt configuration: how to fetch (proxies, certificates, what to accept). Never what to run.
 _FETCHING = "Acquire"
 # What it fetches beside packages, such as translations and icons, is of no use here.
 _FETCHED = ("Acquire::Languages", "Acquire::IndexTargets")
+# Packages of a `file:` source apt uses where they are; like this it copies them, and compares the copy with its lists.
+_COPYING = 'Dir::Bin::Methods::file "copy";\n'
+_INSTALL = ("install", "--yes", "--no-install-recommends", "--")
 _OWN_CONFIG = """
 // Neither the other configuration of the host nor its hooks.
 Dir::Etc::Parts "/dev/null";
@@ -79,7 +84,7 @@ class Apt:
             raise DriverError(str(error), "apt-get install apt") from error
         if not done.ok:
             raise DriverError(f"the configuration of apt cannot be read: {done.error_text}", "try `apt-config dump`")
-        fetching = select_fetching(done.stdout.decode("utf-8", "replace"))
+        fetching = select_fetching(done.stdout.decode("utf-8", "replace")) + _COPYING
         write_atomically(self.fetching, fetching.encode(), 0o600)
         write_atomically(self._config, (fetching + _OWN_CONFIG).encode(), 0o600)
 
@@ -96,7 +101,8 @@ class Apt:
     ) -> list[Path]:
         """Fetches `packages` and what they need beside those that `dpkg` has installed, to `target`.
 
-        Returns the files. Raises DriverError that names every one of `packages` that cannot be had, and OSError.
+        Returns the files. Raises DriverError that names every one of `packages` that cannot be had, or every package
+        that they need of which apt left no file, and OSError.
         """
         if self._age_s() > _OLD_S:
             await self._update(dpkg, sources, bench)
@@ -109,7 +115,10 @@ class Apt:
             done = None if missing else await self._download(packages, dpkg, sources, bench)
         if done is None or not done.ok:
             raise explain_failure(packages, missing, done)
-        return await asyncio.to_thread(_move_packages, self._folder / "cache/archives", target)
+        planned = await self._list_planned(packages, dpkg, sources, bench)
+        found = await asyncio.to_thread(_move_packages, self._folder / "cache/archives", target)
+        check_all_fetched(planned, [path.name for path in found])
+        return found
 
     async def _update(self, dpkg: Path, sources: Path | None, bench: Bench) -> None:
         done = await self._run(["apt-get", "update"], dpkg, sources, bench, LISTS_TIMEOUT_S)
@@ -128,8 +137,14 @@ class Apt:
     async def _download(self, packages: Sequence[str], dpkg: Path, sources: Path | None, bench: Bench) -> Completed:
         archives = self._folder / "cache/archives"
         await asyncio.to_thread(_remove_packages, archives)
-        command = ["apt-get", "install", "--yes", "--download-only", "--no-install-recommends", "--", *packages]
+        command = ["apt-get", "--download-only", *_INSTALL, *packages]
         return await self._run(command, dpkg, sources, bench, FETCH_TIMEOUT_S)
+
+    async def _list_planned(self, packages: Sequence[str], dpkg: Path, sources: Path | None, bench: Bench) -> list[str]:
+        done = await self._run(["apt-get", "--simulate", *_INSTALL, *packages], dpkg, sources, bench, 60)
+        if not done.ok:
+            raise explain_failure(packages, [], done)
+        return parse_planned(done.stdout.decode("utf-8", "replace"))
 
     async def _run(
         self, command: Sequence[str], dpkg: Path, sources: Path | None, bench: Bench, timeout_s: float
@@ -155,6 +170,20 @@ def select_fetching(dump: str) -> str:
     )
 
 
+def parse_planned(simulation: str) -> list[str]:
+    """The names of the packages that apt would install, new ones and upgrades, as `apt-get --simulate` tells them."""
+    return _PLANNED.findall(simulation)
+
+
+def check_all_fetched(planned: Sequence[str], files: Sequence[str]) -> None:
+    """Raises DriverError that names each of the packages `planned` of which none of `files` is: NAME_VERSION_….deb."""
+    fetched = {name.partition("_")[0] for name in files}
+    absent = sorted(set(planned) - fetched)
+    if absent:
+        hint = "apt uses packages of some sources, such as cdrom:, where they are: take one by https: or file:"
+        raise DriverError(f"apt left no file of: {', '.join(absent)}", hint)
+
+
 def explain_failure(packages: Sequence[str], missing: Sequence[str], done: Completed | None) -> DriverError:
     """Why packages were not fetched: which of them cannot be had, or what apt said."""
     text = "" if done is None else done.stderr.decode("utf-8", "replace")
@@ -163,7 +192,9 @@ def explain_failure(packages: Sequence[str], missing: Sequence[str], done: Compl
     if absent:
         hint = "take names that `apt-cache search` finds on the host, or add a source to the host's apt"
         return DriverError(f"not in the apt sources of this machine: {', '.join(absent)}", hint)
-    said = "" if done is None else done.error_text
+    # Below a complaint may be more of it, such as all the hashes of a file that is not the one of the list.
+    complaints = [line for line in text.splitlines() if line.startswith("E: ")]
+    said = " / ".join(complaints)[:500] or ("" if done is None else done.error_text)
     listed = ", ".join(packages)
     return DriverError(f"apt cannot fetch {listed}: {said}", f"try `apt-get install --simulate {' '.join(packages)}`")
 
