@@ -28,11 +28,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hyperhive.host.drivers import mount_calls as calls
+    from hyperhive.system import mount_calls as calls
 else:
-    # By its path: the package is not on that of this program, nor is this folder, where files are named as they like.
+    # By its path: the package is not on that of this program, nor is its folder, where files are named as they like.
     calls = ModuleType("mount_calls")
-    SourceFileLoader(calls.__name__, str(Path(__file__).with_name("mount_calls.py"))).exec_module(calls)
+    SourceFileLoader(calls.__name__, str(Path(__file__).parents[2] / "system/mount_calls.py")).exec_module(calls)
 
 _MNT_DETACH = 2
 _HIDDEN = Path("/run/systemd")

@@ -4,6 +4,7 @@ For programs that run without the package, by `python -I -S FILE`, and so read t
 """
 
 import ctypes
+import errno
 import os
 import signal
 from pathlib import Path
@@ -20,7 +21,7 @@ _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 1, 2, 4
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
+MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 0x20, 0x1000, 0x4000, 0x80000
 # include/uapi/linux/sched.h
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -52,8 +53,18 @@ def bind(source: str, target: str, flags: int, namespace: int | None = None) -> 
 
     Raises OSError with the name of what failed.
     """
+    tree = copy_tree(source, flags, namespace)
+    try:
+        moved = libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        check(moved, target)
+    finally:
+        os.close(tree)
+
+
+def copy_tree(source: str, flags: int, namespace: int | None = None) -> int:
+    """A handle of what `bind` binds, attached nowhere: it ends with the handle. Raises OSError with the name of it."""
     depth = _AT_RECURSIVE if namespace is None else 0
-    tree = libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC | depth)
+    tree: int = libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC | depth)
     check(tree, source)
     try:
         attributes = _MountAttributes(flags, 0, 0, 0)
@@ -62,27 +73,32 @@ def bind(source: str, target: str, flags: int, namespace: int | None = None) -> 
             attributes.user_namespace = namespace
         given = (ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes)))
         check(libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | depth, *given), source)
-        moved = libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
-        check(moved, target)
-    finally:
+    except OSError:
         os.close(tree)
+        raise
+    return tree
 
 
 def make_user_namespace(first_uid: int) -> int:
-    """A handle of a user namespace whose ids are those from `first_uid` on, for mounts. Raises OSError."""
+    """A handle of a user namespace whose ids are those from `first_uid` on, for mounts.
+
+    Only for programs with one thread, as it forks. Raises OSError.
+    """
     ready, told = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            if libc.unshare(CLONE_NEWUSER) == 0:
-                os.write(told, b".")
-                signal.pause()
+            code = 0 if libc.unshare(CLONE_NEWUSER) == 0 else ctypes.get_errno()
+            os.write(told, bytes([code]))
+            signal.pause()
         finally:
             os._exit(0)
     try:
         os.close(told)
-        if os.read(ready, 1) != b".":
-            raise OSError("a user namespace cannot be made")
+        # Nothing is read of a child that was killed.
+        code = int.from_bytes(os.read(ready, 1) or bytes([errno.ECHILD]))
+        if code:
+            raise OSError(code, os.strerror(code), "a user namespace")
         for kind in ("uid_map", "gid_map"):
             Path(f"/proc/{child}/{kind}").write_text(f"0 {first_uid} {_IDS}\n")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
