@@ -7,24 +7,26 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from escape_root import enter_as_root, run_in_gvisor
 from hive_process import HiveProcess, end_hive
 from hyperhive.core.errors import HiveError
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
 from hyperhive.host.drivers.gvisor import GvisorDriver
 from hyperhive.host.drivers.nspawn import NspawnDriver
 from hyperhive.host.drivers.protocol import Driver
-from hyperhive.system.cgroups import Groups
+from hyperhive.system.cgroups import Group, Groups, Usage
 from image_cache import find_folder, make_images, open_images
 from link_lines import Link
 from proposer import read_generation
@@ -50,15 +52,23 @@ class Yard:
     generations: dict[str, int] = field(default_factory=dict[str, int])
 
     @contextmanager
-    def attack(self, name: str, *command: str) -> Generator["threading.Thread"]:
-        """Runs a command inside a container again and again until the block is left."""
+    def attack(
+        self, name: str, *command: str, as_root: bool = False, each_s: float = ATTACK_S
+    ) -> Generator["threading.Thread"]:
+        """Runs a command inside a container again and again until the block is left, `as_root` of the container.
+
+        It is ended after `each_s`.
+        """
         over = threading.Event()
 
         def run() -> None:
             while not over.is_set():
                 # Ended with its container, killed by the kernel, or over its time.
-                with contextlib.suppress(HiveError):
-                    asyncio.run(self.driver.exec(name, command, ATTACK_S))
+                with contextlib.suppress(HiveError, subprocess.TimeoutExpired):
+                    if as_root:
+                        self._run_as_root(name, command, each_s)
+                    else:
+                        asyncio.run(self.driver.exec(name, command, each_s))
                 over.wait(0.1)
 
         thread = threading.Thread(target=run, name="attack")
@@ -76,9 +86,33 @@ class Yard:
         assert done.ok, done
         return done.stdout.decode()
 
-    def count_tasks(self, name: str) -> int:
-        group = Groups.observe(self.hive.run / "containers", as_root=os.geteuid() == 0).find(name)
-        return (group.observe().tasks if group else None) or 0
+    def _run_as_root(self, name: str, command: Sequence[str], each_s: float) -> None:
+        """In the container's own control group, where an agent that had become root would be."""
+        init = self.find_init(name)
+        if init is None:
+            return
+        # Killed inside: of who comes in from outside only the way in would end.
+        argv = ("timeout", "--signal=KILL", str(each_s), *command)
+        if self.driver.name == "gvisor":
+            run_in_gvisor(self.hive.run / "containers", name, *argv, timeout_s=2 * each_s)
+        else:
+            enter_as_root(init, *argv, group=self.find_group(name), timeout_s=2 * each_s)
+
+    def find_init(self, name: str) -> int | None:
+        """The first process of a container that runs."""
+        return asyncio.run(self.driver.observe(name)).pid
+
+    def has_root(self, name: str) -> bool:
+        """Whether the container, which runs, knows a uid 0."""
+        return Path(f"/proc/{self.find_init(name)}/uid_map").read_text().split()[0] == "0"
+
+    def find_group(self, name: str) -> Group | None:
+        return Groups.observe(self.hive.run / "containers", as_root=os.geteuid() == 0).find(name)
+
+    def observe(self, name: str) -> Usage:
+        """What a container uses, as far as this machine counts it."""
+        group = self.find_group(name)
+        return group.observe() if group else Usage()
 
 
 def make_driver(kind: str, folder: Path) -> Driver:
@@ -106,15 +140,18 @@ def _make_place(kind: str, *, small: bool) -> Generator[Path]:
 
 
 @contextmanager
-def open_yard(kind: str, *flags: str, small: bool = False) -> Generator[Yard]:
+def open_yard(
+    kind: str, *flags: str, small: bool = False, python: tuple[str, ...] = (sys.executable,)
+) -> Generator[Yard]:
     """A hive of the driver `kind` with agents anna and bert, who are stopped: the test speaks for them.
 
-    `small` has it on a disk of its own that one agent can fill.
+    `small` has it on a disk of its own that one agent can fill; `python` is what runs the daemon.
     """
     with _make_place(kind, small=small) as folder:
         reserve = ("--disk-reserve", f"{RESERVE_BYTES // MIB}M") if small else ()
         # What it needs of memory is looked at: none of it is to be a nursery's.
-        hive = HiveProcess(folder / "data", (*_FLAGS, *flags, "--driver", kind, *reserve), fresh=True).start()
+        hive = HiveProcess(folder / "data", (*_FLAGS, *flags, "--driver", kind, *reserve), python=python, fresh=True)
+        hive.start()
         yard = Yard(hive, make_driver(kind, hive.run / "containers"))
         try:
             for agent in ("anna", "bert"):
@@ -147,7 +184,8 @@ def exchange(yard: Yard, goes_on: Callable[[], bool], least: int = 40) -> list[f
         while goes_on() or len(took_s) < least:
             body = f"{len(took_s)} {uuid.uuid4().hex}"
             began_s = time.monotonic()
-            assert "result" in sending.call("send", to="bert", body=body, idempotency_key=uuid.uuid4().hex)
+            sent = sending.call("send", to="bert", body=body, idempotency_key=uuid.uuid4().hex)
+            assert "result" in sent, sent
             [message] = reading.call("recv", max=10, wait_s=20)["result"]["messages"]
             took_s.append(time.monotonic() - began_s)
             assert message["body"] == body

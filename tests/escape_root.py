@@ -13,6 +13,8 @@ from pathlib import Path
 from driver_rig import DEADLINE_S, ENVIRONMENT, Rig
 from hyperhive.core.uids import INNER_UID
 from hyperhive.host.drivers.gvisor_plan import name_sandbox, render_process, render_runsc
+from hyperhive.host.drivers.nspawn import NspawnDriver
+from hyperhive.system.cgroups import Group
 
 _TIMEOUT_S = 60
 # include/uapi/linux/capability.h, as gVisor names them.
@@ -47,13 +49,20 @@ async def run_as_root(rig: Rig, *command: str) -> "subprocess.CompletedProcess[s
     return await asyncio.to_thread(enter_as_root, init, *command)
 
 
-def enter_as_root(init: int, *command: str) -> "subprocess.CompletedProcess[str]":
-    """The same in the container with this first process."""
-    place = ["nsenter", f"--target={init}", "--all", "--setuid=0", "--setgid=0", "--"]
-    return _run([*place, *command])
+def enter_as_root(
+    init: int, *command: str, group: Group | None = None, timeout_s: float = _TIMEOUT_S
+) -> "subprocess.CompletedProcess[str]":
+    """The same in the container with this first process; as a member of `group`, the container's, if it is given.
+
+    Raises subprocess.TimeoutExpired; what was begun goes on then.
+    """
+    argv = ["nsenter", f"--target={init}", "--all", "--setuid=0", "--setgid=0", "--", *command]
+    return _run(argv if group is None else group.wrap(argv, NspawnDriver.inner_group), timeout_s)
 
 
-def run_in_gvisor(containers: Path, name: str, *command: str) -> "subprocess.CompletedProcess[str]":
+def run_in_gvisor(
+    containers: Path, name: str, *command: str, timeout_s: float = _TIMEOUT_S
+) -> "subprocess.CompletedProcess[str]":
     """The same in a container of gVisor, whose processes are none of this machine's."""
     place = containers / name
     process = render_process(ENVIRONMENT, Path("/"), command)
@@ -64,8 +73,8 @@ def run_in_gvisor(containers: Path, name: str, *command: str) -> "subprocess.Com
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(json.dumps(process))
         file.flush()
-        return _run([*render_runsc(place), "exec", f"--process={file.name}", name_sandbox(name, place)])
+        return _run([*render_runsc(place), "exec", f"--process={file.name}", name_sandbox(name, place)], timeout_s)
 
 
-def _run(argv: list[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+def _run(argv: list[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)

@@ -5,7 +5,6 @@ The attempts themselves are those of `test_sandbox_escape.py` and `test_egress_a
 found. Every kind of driver: what they have in common is what is attacked.
 """
 
-import asyncio
 import gzip
 import json
 import os
@@ -86,17 +85,11 @@ class Place:
         if self.has_own_kernel:
             done = run_in_gvisor(containers, name, *command)
         else:
-            done = enter_as_root(self.find_init(name), *command)
+            init = self.yard.find_init(name)
+            assert init is not None
+            done = enter_as_root(init, *command)
         assert done.returncode == 0, done
         return done.stdout
-
-    def find_init(self, name: str) -> int:
-        pid = asyncio.run(self.yard.driver.observe(name)).pid
-        assert pid is not None
-        return pid
-
-    def has_root(self, name: str) -> bool:
-        return Path(f"/proc/{self.find_init(name)}/uid_map").read_text().split()[0] == "0"
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -173,7 +166,7 @@ def test_messages_while_the_agent_tries_every_call_of_the_kernel(place: Place, m
 
 
 def test_messages_while_its_root_tries_every_call_of_the_kernel(place: Place, mallory: str) -> None:
-    if not place.has_root(mallory):
+    if not place.yard.has_root(mallory):
         # `test_out_of_a_sandbox` asserts that there is none.
         return
     plain = list_wanted(place, mallory)
@@ -260,7 +253,7 @@ def test_messages_while_an_agent_swaps_what_the_daemon_reads(place: Place, mallo
 
 @pytest.mark.parametrize("as_root", [False, True])
 def test_messages_while_the_daemon_reads_traps(place: Place, mallory: str, as_root: bool) -> None:
-    if as_root and not place.has_root(mallory):
+    if as_root and not place.yard.has_root(mallory):
         return
     hand_over(place, mallory)
     leave = (sys.executable, "-c", LEAVE_TRAPS, str(place.secret))

@@ -1,6 +1,8 @@
 """A hostile harness on the link and the gateway of a real hive: it meets its bounds, is told so, and others go on."""
 
+import contextlib
 import json
+import sqlite3
 import tempfile
 import threading
 import uuid
@@ -15,9 +17,12 @@ import pytest
 from hive_process import HiveProcess, end_hive, wait_for
 from hyperhive.host.gateway_places import EACH_LIMIT
 from hyperhive.host.link_quotas import ACTS
+from hyperhive.host.settings import Settings
 from hyperhive.wire.agent_link import PROTOCOL_VERSION
 from link_lines import Link
 from proposer import read_generation
+
+PAIR_PER_MINUTE = Settings.model_fields["messages_per_minute_pair"].default
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +182,31 @@ def test_bodies_that_are_too_large_together_are_refused_before_they_are_held(hiv
         assert [task.result() for task in running].count(429) >= 2
 
 
+def test_messages_are_bounded_by_the_minute_and_the_operator_has_room(hive: HiveProcess, link: Link) -> None:
+    answers = flood(link, "send", 2 * PAIR_PER_MINUTE + 50, to="operator", body="again")
+    assert list_codes(answers)["too_many"] >= 40
+    refused = next(answer["error"]["data"] for answer in answers if "error" in answer)
+    assert "to operator; the next can be sent in" in refused["message"] and refused["hint"]
+    assert find_use(hive, "messages")["used"] > 0
+    # It may still write to others, and the operator to both of them.
+    assert "result" in link.call("send", to="victim", body="still here", idempotency_key=uuid.uuid4().hex)
+    for name in ("mallory", "victim"):
+        assert hive.post("/api/messages", {"to": name, "body": "hello"})["id"] > 0
+    wait_for(lambda: list_refusals(hive, "message.refused"), "the event", hive=hive)
+    assert [body["rule"] for body in list_refusals(hive, "message.refused")] == ["rate.pair"]
+
+
+def list_refusals(hive: HiveProcess, name: str) -> list[dict[str, Any]]:
+    """What the events of that name say of mallory."""
+    with contextlib.closing(sqlite3.connect(hive.data / "hive.sqlite")) as database:
+        rows = database.execute("select body from events where agent = 'mallory' and name = ?", (name,)).fetchall()
+    return [json.loads(body) for (body,) in rows]
+
+
 def test_what_was_refused_is_an_event_for_the_operator(hive: HiveProcess) -> None:
     """Last of all: what the others did."""
+    told = {"acts", "event_bytes", "requests", "request_bytes"}
+    wait_for(lambda: told <= {body["quota"] for body in list_refusals(hive, "agent.throttled")}, "them", hive=hive)
     with hive.client() as client:
         figures = client.get("/metrics").text
     assert 'hive_events_total{name="agent.throttled"}' in figures

@@ -30,6 +30,7 @@ from hyperhive.system.cgroups import Group, Usage
 from hyperhive.system.clock import now
 from hyperhive.system.pids import ProcessId, is_alive, load_boot_id, send_signal, wait_gone
 from hyperhive.system.process import Completed, ProcessError, run
+from hyperhive.system.terminal_room import limit_terminals
 
 KILL_TIMEOUT_S = 10.0
 DESTROY_TIMEOUT_S = 5.0
@@ -148,6 +149,7 @@ class DetachedDriver(ABC):
             self._kills.forget(spec.name)
             group = await self._groups.make(spec.name, self._plan_limits(spec.limits))
             init = await self._launch(spec, group)
+            await self._bound_terminals(spec.name, init)
             self._kills.look(spec.name, init.pid)
             self._records.save(spec.name, replace(launched, init=init))
         except (DriverError, ProcessError, OSError) as error:
@@ -156,6 +158,18 @@ class DetachedDriver(ABC):
             if isinstance(error, DriverError):
                 raise
             raise DriverError(f"{spec.name} cannot be started: {error}", "see `hive doctor`") from error
+
+    async def _bound_terminals(self, name: str, init: ProcessId) -> None:
+        """Raises DriverError. Only root can; a kernel of its own has its own, and what has ended needs no bound."""
+        if os.geteuid() != 0:
+            return
+        try:
+            await asyncio.to_thread(limit_terminals, init.pid)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            reason = f"how many terminals {name} may have cannot be bounded: {error.strerror}"
+            raise DriverError(reason, "the kernel has to know `fspick` (5.2 or later), see `hive doctor`") from error
 
     async def stop(self, name: str, timeout_s: float) -> None:
         record = self._records.load(name)
