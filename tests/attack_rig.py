@@ -13,7 +13,7 @@ from typing import Any
 
 from git_rig import Object, bundle_of, plain_tree, read_folder
 from git_rig import commit as make_commit
-from hive_process import HiveProcess, end_hive, wait_for
+from hive_process import KEEP_ROOT, HiveProcess, end_hive, wait_for
 from proposer import Proposer, git, read_generation
 
 HELD_DAEMON = Path(__file__).parent / "held_daemon.py"
@@ -168,7 +168,7 @@ def open_arena(*, holdable: bool = False) -> Generator[Arena]:
         folder.chmod(0o755)
         hive = HiveProcess(folder / "data")
         if holdable:
-            hive.program = (str(HELD_DAEMON), str(folder / "hold"))
+            hive.program, hive.flags = (str(HELD_DAEMON), str(folder / "hold")), KEEP_ROOT
         hive.start()
         with make_arena(hive, folder) as arena:
             yield arena

@@ -18,6 +18,9 @@ import httpx
 from nursery import Forked, Nursery
 
 READY_TIMEOUT_S = 60.0
+REHEARSAL = ("--rehearsal",)
+# For a daemon that is patched in what runs containers, or from a file that only root can reach: no helper does it then.
+KEEP_ROOT = ("--rehearsal", "--keep-root")
 
 
 @dataclass
@@ -31,7 +34,7 @@ class HiveProcess:
     nursery: ClassVar[Nursery | None] = None
 
     data: Path
-    flags: tuple[str, ...] = ("--rehearsal",)
+    flags: tuple[str, ...] = REHEARSAL
     environment: dict[str, str] = field(default_factory=dict[str, str])
     python: tuple[str, ...] = (sys.executable,)
     program: tuple[str, ...] = ("-m", "hyperhive.host.main")

@@ -44,7 +44,7 @@ def link_images(folder: Path) -> Path:
     """
     [root] = make_images().find_layers([])
     base = root.parent
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     linked = subprocess.run(["cp", "-al", str(base), str(folder / base.name)], check=False, capture_output=True)
     if linked.returncode != 0:
         subprocess.run(["cp", "-a", str(base), str(folder / base.name)], check=True)

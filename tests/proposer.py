@@ -19,7 +19,8 @@ IDENTITY = {
     "GIT_AUTHOR_EMAIL": "manager@hive",
     "GIT_COMMITTER_NAME": "manager",
     "GIT_COMMITTER_EMAIL": "manager@hive",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
+    # What clones starts another git, which knows nothing of options of the first one.
+    "GIT_CONFIG_GLOBAL": str(Path(__file__).parent / "data/gitconfig"),
     "GIT_CONFIG_NOSYSTEM": "1",
 }
 
@@ -27,7 +28,7 @@ IDENTITY = {
 def git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """Runs git in `folder` as a manager would. Returns what it printed."""
     done = subprocess.run(
-        ["git", "-c", "safe.directory=*", *arguments],
+        ["git", *arguments],
         cwd=folder,
         env={**os.environ, **IDENTITY},
         input=stdin,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from hive_process import HiveProcess, end_hive, wait_for
+from hive_process import KEEP_ROOT, REHEARSAL, HiveProcess, end_hive, wait_for
 
 ROOT = Path(__file__).parents[2]
 OLD_HIVE = (str(ROOT / "tests/old_hive.py"),)
@@ -17,13 +17,13 @@ TIMEOUT_MS = 60_000
 @pytest.fixture
 def hive(tmp_path: Path) -> Iterator[HiveProcess]:
     """A hive whose two agents run the harness of an older one."""
-    hive = HiveProcess(tmp_path / "data", program=OLD_HIVE, fresh=True).start()
+    hive = HiveProcess(tmp_path / "data", KEEP_ROOT, program=OLD_HIVE, fresh=True).start()
     try:
         hive.post("/api/agents", {"name": "alice"})
         for name in ("manager", "alice"):
             hive.wait_state(name, "idle")
         assert hive.stop() == 0
-        hive.program = HIVE
+        hive.program, hive.flags = HIVE, REHEARSAL
         hive.start()
         for name in ("manager", "alice"):
             wait_for(lambda name=name: hive.agent(name)["needs_update"], f"{name} to be stale", 60, hive)

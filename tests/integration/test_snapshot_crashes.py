@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from doors import COMMIT, PROGRAM, read_kinds
-from hive_process import HiveProcess, end_hive, wait_for
+from hive_process import KEEP_ROOT, HiveProcess, end_hive, wait_for
 from hyperhive.cli.client import Client, NoHiveError
 from hyperhive.core.errors import HiveError, UnavailableError
 from hyperhive.core.paths import Roots
@@ -34,7 +34,7 @@ class Doomed:
         self.steps_file = folder / "steps"
         # The kinds of the steps that it died at.
         self.deaths: list[str] = []
-        self.hive = HiveProcess(folder / "data")
+        self.hive = HiveProcess(folder / "data", KEEP_ROOT)
         self.client = Client(Roots(self.hive.data, self.hive.run))
         self.snapshots: dict[str, int] = {}
 

@@ -3,11 +3,9 @@
 One machine for all of this file, and one story: each test leaves a hive that runs, with the agent alice.
 """
 
-import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +17,9 @@ import httpx
 import pytest
 
 from booted import Booted, booted
+from hyperhive.core.uids import DAEMON_UID
 from image_cache import link_images, make_images
+from package_source import put_package
 
 HIVE = str(Path(sys.prefix) / "bin/hive")
 SERVICE = "hyperhive.service"
@@ -62,6 +62,15 @@ class Machine:
         """The first process of an agent's container."""
         record = self.host.run("cat", f"/run/hyperhive/containers/{name}/container.json")
         return int(json.loads(record)["init"]["pid"])
+
+    def owners(self) -> str:
+        """Of what is the daemon's, the helper's and alice's."""
+        files = ("hive.sqlite", "applied/alice", "agents/alice/state", "agents/alice/claude", "images", "helper")
+        paths = [f"/var/lib/hyperhive/{file}" for file in files]
+        paths += [
+            f"/run/hyperhive/{file}" for file in ("", "host.sock", "agents/alice/hive.sock", "containers/alice/log")
+        ]
+        return self.host.run("stat", "--format=%n %u:%g %a", *paths)
 
     def write(self, path: Path, text: str) -> None:
         """A file of the machine, which is also one of ours."""
@@ -126,7 +135,8 @@ def test_it_is_installed_and_ready_by_one_command(machine: Machine) -> None:
     assert machine.hive("url").startswith("http://127.0.0.1:7000/")
     [service] = [check for check in machine.ask("doctor") if check["name"] == "service"]
     assert service["status"] == "ok", service
-    assert "root hive-admin 660" in machine.host.run("stat", "--format=%U %G %a", "/run/hyperhive/host.sock")
+    told = machine.host.run("stat", "--format=%u %G %a", "/run/hyperhive/host.sock")
+    assert told == f"{DAEMON_UID} hive-admin 660"
 
 
 def test_installing_again_changes_nothing_and_an_edited_unit_is_refused(machine: Machine) -> None:
@@ -160,7 +170,7 @@ BUILD = """
 import asyncio, json
 from pathlib import Path
 from hyperhive.host.drivers.images import Images
-built = Path("/var/lib/hyperhive/built")
+built = Path("/var/lib/hyperhive/images")
 (built / "versions").write_text(json.dumps(asyncio.run(Images(built).build(["of-the-test"]))))
 """
 # Of the daemon's unit, what makes it a daemon.
@@ -169,11 +179,11 @@ SERVING = re.compile(r"^(ExecStart|Type|NotifyAccess|Restart\w*|WatchdogSec)=.*\
 
 def test_packages_are_installed_with_what_the_service_may_do(machine: Machine) -> None:
     """By another service with all settings of the daemon's, from a source of packages in the machine itself."""
-    built = link_images(machine.host.root / "var/lib/hyperhive/built").parent
+    built = link_images(machine.host.root / "var/lib/hyperhive/images").parent
     shutil.rmtree(built / "apt")
     put_package(machine.host.root / "srv/packages", "of-the-test")
     shutil.rmtree(machine.host.root / "etc/apt/sources.list.d")
-    machine.write(Path("/etc/apt/sources.list"), "deb [trusted=yes] copy:/srv/packages ./\n")
+    machine.write(Path("/etc/apt/sources.list"), "deb [trusted=yes] file:/srv/packages ./\n")
     machine.write(Path("/srv/build.py"), BUILD)
     unit = SERVING.sub("", (machine.host.root / f"etc/systemd/system/{SERVICE}").read_text())
     assert "ProtectSystem=strict" in unit
@@ -182,23 +192,9 @@ def test_packages_are_installed_with_what_the_service_may_do(machine: Machine) -
     machine.host.run("systemctl", "daemon-reload")
     done = machine.host.attempt("systemctl", "start", "building.service")
     assert done.returncode == 0, machine.host.run("journalctl", "-u", "building.service", "-o", "cat", "--no-pager")
-    assert json.loads((built / "versions").read_text())["of-the-test"] == "1.0"
+    assert json.loads((built / "versions").read_text())["of-the-test"] == "1:1.0"
     [layer] = built.glob("layer-*")
     assert (layer / "root/etc/of-the-test").read_text() == "by root\n"
-
-
-def put_package(folder: Path, name: str) -> None:
-    """A source of packages for apt, with one whose script is run when it is installed."""
-    control = folder / name / "DEBIAN"
-    control.mkdir(parents=True)
-    about = f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody\nDescription: none\n"
-    (control / "control").write_text(about)
-    (control / "postinst").write_text(f"#!/bin/sh\n[ $(id -u) = 0 ] && echo by root >/etc/{name}\n")
-    (control / "postinst").chmod(0o755)
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", folder / name], check=True, capture_output=True)
-    content = (folder / f"{name}.deb").read_bytes()
-    where = f"Filename: ./{name}.deb\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
-    (folder / "Packages").write_text(about + where)
 
 
 def test_the_journal_has_its_log_a_line_of_json_each_and_no_login(machine: Machine) -> None:
@@ -220,11 +216,14 @@ def test_an_agents_limits_are_those_of_its_scope_and_it_goes_first_when_memory_i
 
 
 def test_an_agent_goes_on_while_the_daemon_is_restarted(machine: Machine) -> None:
-    container, daemon = machine.container(), machine.show("MainPID")
+    container, daemon, owners = machine.container(), machine.show("MainPID"), machine.owners()
+    assert f"{DAEMON_UID}:{DAEMON_UID}" in owners
     machine.host.run("systemctl", "restart", SERVICE)
     assert machine.show("MainPID") != daemon
     machine.wait_idle()
     assert machine.container() == container
+    # systemd gives the folders of a service to its user with all that is in them, if they are somebody else's.
+    assert machine.owners() == owners
 
 
 def test_an_agent_goes_on_when_the_daemon_is_killed_and_it_is_started_again(machine: Machine) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from attack_rig import Arena
 from cli_process import call
-from hive_process import HiveProcess, end_hive, wait_for
+from hive_process import KEEP_ROOT, REHEARSAL, HiveProcess, end_hive, wait_for
 
 ROOT = Path(__file__).parents[2]
 OLD_HIVE = (str(ROOT / "tests/old_hive.py"),)
@@ -24,11 +24,11 @@ def order(hive: HiveProcess, agent: str, *steps: str) -> int:
 
 
 async def test_a_harness_of_an_older_hive_is_stale_until_it_is_built_anew(tmp_path: Path) -> None:
-    hive = HiveProcess(tmp_path / "data", program=OLD_HIVE, fresh=True).start()
+    hive = HiveProcess(tmp_path / "data", KEEP_ROOT, program=OLD_HIVE, fresh=True).start()
     try:
         hive.wait_state("manager", "idle")
         assert hive.stop() == 0
-        hive.program = HIVE
+        hive.program, hive.flags = HIVE, REHEARSAL
         hive.start()
         row = wait_for(lambda: (row := hive.agent("manager"))["needs_update"] and row, "it to be stale", 60, hive)
         assert row["needs_update"].startswith("its harness is of hyperhive 0.0.9, the hive of ")
@@ -94,7 +94,7 @@ def run_older(arena: Arena, *names: str) -> None:
     hive = arena.hive
     arena.manager.close()
     assert hive.stop() == 0
-    hive.program, hive.fresh = OLD_HIVE, True
+    hive.program, hive.fresh, hive.flags = OLD_HIVE, True, KEEP_ROOT
     hive.start()
     for name in names:
         generation = arena.generation(name)
@@ -102,7 +102,7 @@ def run_older(arena: Arena, *names: str) -> None:
         wait_for(lambda: arena.generation(name) > generation, "it to be started", 60, hive)  # noqa: B023
         hive.wait_state(name, "idle")
     assert hive.stop() == 0
-    hive.program, hive.fresh = HIVE, False
+    hive.program, hive.fresh, hive.flags = HIVE, False, REHEARSAL
     hive.start()
     arena.manager.connect()
 

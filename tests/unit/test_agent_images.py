@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from config_rig import ConfigRig, open_config_rig
+from helper_rig import open_helper_rig
 from hyperhive.core.approvals import ApprovalStatus
 from hyperhive.core.errors import ConflictError, NotFoundError
 from hyperhive.host.agent_images import AgentImages
+from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.host.drivers.image_shelf import ManagedImages
+from hyperhive.host.drivers.protocol import DriverError
+from hyperhive.host.separation.client import HelperImages
 from hyperhive.wire.operator.images import Image
 from image_shelf import Shelf
 
@@ -24,12 +29,26 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
+@pytest.fixture(params=["its own", "a helper's"])
+async def managed(request: pytest.FixtureRequest, shelf: Shelf, tmp_path: Path) -> AsyncIterator[ManagedImages]:
+    """The images of the shelf, as the daemon has them and as it asks its helper for them."""
+    if request.param == "its own":
+        yield shelf.images
+        return
+    folder = tmp_path / "helper"
+    folder.mkdir()
+    async with open_helper_rig(folder, BubblewrapDriver(folder / "containers"), shelf.images) as helper:
+        yield HelperImages(helper.open_helper())
+
+
 def asking(*packages: str) -> dict[str, str]:
     return {"agent.toml": f"packages = {list(packages)}\n".replace("'", '"')}
 
 
-async def test_each_image_is_shown_with_the_agents_that_need_it(rig: ConfigRig, shelf: Shelf) -> None:
-    images = AgentImages(rig.store, rig.configs, shelf.images)
+async def test_each_image_is_shown_with_the_agents_that_need_it(
+    rig: ConfigRig, shelf: Shelf, managed: ManagedImages
+) -> None:
+    images = AgentImages(rig.store, rig.configs, managed)
     base = shelf.put_base()
     layer, unused = shelf.put_layer(base, "sl"), shelf.put_layer(base, "hello")
     await rig.spawn("alice", asking("sl"))
@@ -44,8 +63,10 @@ async def test_each_image_is_shown_with_the_agents_that_need_it(rig: ConfigRig, 
     assert next(row for row in await images.list_images() if row.id == layer.id).used_by == ["alice"]
 
 
-async def test_what_a_config_needs_is_not_removed_and_the_rest_is(rig: ConfigRig, shelf: Shelf) -> None:
-    images = AgentImages(rig.store, rig.configs, shelf.images)
+async def test_what_a_config_needs_is_not_removed_and_the_rest_is(
+    rig: ConfigRig, shelf: Shelf, managed: ManagedImages
+) -> None:
+    images = AgentImages(rig.store, rig.configs, managed)
     base = shelf.put_base()
     layer, unused, building = (shelf.put_layer(base, name) for name in ("sl", "hello", "cowsay"))
     await rig.spawn("alice", asking("sl"))
@@ -67,8 +88,10 @@ def rows_without_agents(rows: list[Image]) -> set[str]:
     return {row.id for row in rows if not row.used_by}
 
 
-async def test_what_differs_is_told_and_can_be_removed_whoever_needs_it(rig: ConfigRig, shelf: Shelf) -> None:
-    images = AgentImages(rig.store, rig.configs, shelf.images)
+async def test_what_differs_is_told_and_can_be_removed_whoever_needs_it(
+    rig: ConfigRig, shelf: Shelf, managed: ManagedImages
+) -> None:
+    images = AgentImages(rig.store, rig.configs, managed)
     base = shelf.put_base()
     layer = shelf.put_layer(base, "sl")
     await rig.spawn("alice", asking("sl"))
@@ -82,8 +105,10 @@ async def test_what_differs_is_told_and_can_be_removed_whoever_needs_it(rig: Con
     assert shelf.names() == {base.id}
 
 
-async def test_a_base_whose_manifest_was_changed_is_shown_as_such_and_can_go(rig: ConfigRig, shelf: Shelf) -> None:
-    images = AgentImages(rig.store, rig.configs, shelf.images)
+async def test_a_base_whose_manifest_was_changed_is_shown_as_such_and_can_go(
+    rig: ConfigRig, shelf: Shelf, managed: ManagedImages
+) -> None:
+    images = AgentImages(rig.store, rig.configs, managed)
     base = shelf.put_base()
     (shelf.folder / base.id / "manifest.json").write_text("{")
     [row] = await images.list_images()
@@ -93,8 +118,25 @@ async def test_a_base_whose_manifest_was_changed_is_shown_as_such_and_can_go(rig
     assert await images.list_images() == []
 
 
-async def test_a_config_that_cannot_be_used_is_in_nobodys_way(rig: ConfigRig, shelf: Shelf) -> None:
-    images = AgentImages(rig.store, rig.configs, shelf.images)
+async def test_while_it_is_not_known_who_needs_what_nothing_is_removed(
+    rig: ConfigRig, shelf: Shelf, managed: ManagedImages
+) -> None:
+    images = AgentImages(rig.store, rig.configs, managed)
+    base = shelf.put_base()
+    layer = shelf.put_layer(base, "sl")
+    await rig.spawn("alice", asking("sl"))
+    (shelf.folder / base.id / "manifest.json").write_text("{")
+    with pytest.raises(DriverError, match="cannot be read"):
+        await images.remove(layer.id)
+    with pytest.raises(DriverError, match="cannot be read"):
+        await images.prune()
+    assert shelf.names() == {base.id, layer.id}
+
+
+async def test_a_config_that_cannot_be_used_is_in_nobodys_way(
+    rig: ConfigRig, shelf: Shelf, managed: ManagedImages
+) -> None:
+    images = AgentImages(rig.store, rig.configs, managed)
     base = shelf.put_base()
     layer = shelf.put_layer(base, "sl")
     await rig.spawn("alice", asking("sl"))

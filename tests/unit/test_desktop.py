@@ -16,7 +16,7 @@ from hyperhive.core.errors import ConflictError
 from hyperhive.core.parking import Park, ParkKind
 from hyperhive.core.turns import TurnState, TurnStatus
 from hyperhive.host.desktop.lines import FramingError, Lines, Times
-from hyperhive.host.desktop.socket_file import open_socket
+from hyperhive.host.desktop.socket_file import open_run_folder, open_socket
 from hyperhive.host.desktop.statuses import WAITING_LIMIT, Mailbox
 from hyperhive.host.desktop.views import show_approval, show_status, show_urls
 from hyperhive.host.drivers.protocol import ContainerState, Observation
@@ -170,7 +170,15 @@ def test_the_socket_belongs_to_the_group_where_there_is_one(tmp_path: Path) -> N
     with open_socket(path, grp.getgrgid(os.getgid()).gr_name):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert path.stat().st_gid == os.getgid()
-        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o751
+
+
+def test_its_folder_lets_pass_all_and_the_group_look_and_stays_its_owners(tmp_path: Path) -> None:
+    before = tmp_path.stat()
+    open_run_folder(tmp_path, [4711])
+    assert (tmp_path.stat().st_uid, tmp_path.stat().st_gid) == (before.st_uid, before.st_gid)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o751
+    open_run_folder(tmp_path, [])
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o751
 
 
 def test_without_the_group_it_is_the_owners_alone(tmp_path: Path) -> None:

@@ -75,13 +75,13 @@ async def test_an_image_that_was_changed_is_not_used(shelf: Shelf) -> None:
 
 async def test_a_tree_is_read_once_by_each_daemon_and_whenever_it_is_asked_for(shelf: Shelf) -> None:
     base = shelf.put_base()
-    assert not shelf.images.is_checked(base.id)
+    assert base.id not in (await shelf.images.observe(())).checked
     await shelf.images.build([])
-    assert shelf.images.is_checked(base.id)
+    assert base.id in (await shelf.images.observe(())).checked
     (shelf.folder / base.id / "root/etc/name").write_text("other")
     await shelf.images.build([])
     assert await shelf.images.compare(base.id) == [Change("etc/name", ChangeKind.CHANGED)]
-    assert not shelf.images.is_checked(base.id)
+    assert base.id not in (await shelf.images.observe(())).checked
     with pytest.raises(DriverError, match="was changed"):
         await shelf.images.build([])
 
@@ -162,6 +162,24 @@ def test_the_ids_of_images_are_known_before_these_are_built(shelf: Shelf) -> Non
     # Also of one that cannot be used: it is needed all the same.
     (shelf.folder / ids[0] / "manifest.json").write_text("{")
     assert shelf.images.find_ids(["sl"]) == ids
+
+
+async def test_what_there_is_is_told_with_the_images_of_each_list_of_packages(shelf: Shelf) -> None:
+    base = shelf.put_base()
+    layer = shelf.put_layer(base, "sl")
+    await shelf.images.build(["sl"])
+    seen = await shelf.images.observe([(), ("sl",), ("sl", "git")])
+    assert (seen.manifests, seen.damaged, seen.mounted) == ((base, layer), (), frozenset())
+    assert seen.checked == {base.id, layer.id}
+    assert seen.ids == {
+        (): (base.id,),
+        ("sl",): (layer.id, base.id),
+        ("sl", "git"): (shelf.images.find_ids(["git", "sl"])),
+    }
+    (shelf.folder / base.id / "manifest.json").write_text("{")
+    seen = await shelf.images.observe([(), ("sl",)])
+    assert (seen.manifests, seen.damaged, seen.ids) == ((layer,), (base.id,), {})
+    assert "cannot be read" in seen.problem and seen.hint
 
 
 def test_a_mounted_image_is_known_by_what_the_kernel_says(tmp_path: Path) -> None:

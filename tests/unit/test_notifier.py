@@ -507,7 +507,7 @@ async def test_no_url_is_in_the_database(tmp_path: Path) -> None:
 def test_the_rules_come_from_the_settings(tmp_path: Path) -> None:
     roots = Roots(tmp_path, tmp_path / "run")
     given = Settings(notify_dwell_s=5, notify_quiet="22:00-08:00", time_zone="Europe/Berlin", notify_remind_s=0)
-    notifying = load_notifying(given, roots)
+    notifying = load_notifying(given, roots.notify_urls)
     quiet = parse_quiet_hours("22:00-08:00", ZoneInfo("Europe/Berlin"))
     assert notifying == Notifying(
         tmp_path / "notify.urls", Rules(dwell_s=5, remind_s=0, quiet=quiet), ZoneInfo("Europe/Berlin"), "Europe/Berlin"
@@ -517,7 +517,7 @@ def test_the_rules_come_from_the_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fields", [{"notify_quiet": "at night"}, {"time_zone": "Mars/Olympus"}, {"time_zone": "../x"}])
 def test_a_daemon_with_hours_that_nobody_understands_does_not_start(tmp_path: Path, fields: dict[str, str]) -> None:
     with pytest.raises(InvalidInputError):
-        load_notifying(Settings.model_validate(fields), Roots(tmp_path, tmp_path))
+        load_notifying(Settings.model_validate(fields), tmp_path / "notify.urls")
 
 
 def test_the_time_zone_is_the_named_one_or_the_machines(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from hyperhive.core.audit import NO_HASH, Anchor, AuditName, AuditRow, Chain, parse_anchor, render_line
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError, StorageError
 from hyperhive.core.paths import Roots
-from hyperhive.system.files import sync_folder, write_atomically
+from hyperhive.system.files import replace_beneath, sync_folder
 
 _BUSY_TIMEOUT_S = 60.0
 # No row is longer, whatever stands in it.
@@ -113,7 +113,10 @@ def leave_note(data: Path, name: AuditName, body: Mapping[str, Any]) -> None:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         content = json.dumps({"name": name, **body}).encode()
-        write_atomically(folder / f"{time.time_ns()}-{os.urandom(4).hex()}.json", content, 0o600)
+        # Whoever has made the folder reads it: a daemon that is not root any more.
+        owner = folder.stat().st_uid
+        uid = None if owner == os.geteuid() else owner
+        replace_beneath(folder, f"{time.time_ns()}-{os.urandom(4).hex()}.json", content, mode=0o600, uid=uid)
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror}", "it will not be in the audit") from error
 

@@ -21,6 +21,7 @@ from hyperhive.cli.doctor_checks import (
     render_install,
     warn,
 )
+from hyperhive.cli.doctor_daemon import check_daemon
 from hyperhive.cli.doctor_drivers import Asked, check_drivers
 from hyperhive.cli.rendering import Column, Screen, line_field, render_size, render_table
 from hyperhive.cli.units.files import observe_stale_units
@@ -29,6 +30,8 @@ from hyperhive.cli.units.systemctl import Systemctl
 from hyperhive.core.errors import HiveError
 from hyperhive.core.paths import Roots
 from hyperhive.core.text import render_safe_line
+from hyperhive.core.uids import DAEMON_UID
+from hyperhive.system.acl import find_user_rights
 from hyperhive.system.cgroup_scopes import SYSTEMD_RUNS
 from hyperhive.system.cgroup_trees import Tree, observe_trees
 from hyperhive.system.cgroups import CONTROLLERS
@@ -65,7 +68,7 @@ async def check_machine(roots: Roots, environment: Mapping[str, str]) -> list[Ch
         check_pages(Path(__file__).parent.parent),
         check_credential(roots, environment),
         check_modes(roots),
-        *([silence, _check_limits_ahead()] if hive is None else _judge_hive(hive)),
+        *([silence, _check_limits_ahead()] if hive is None else [*_judge_hive(hive), *check_daemon(roots)]),
         check_notifiers(roots, environment),
     ]
 
@@ -199,8 +202,9 @@ def check_credential(roots: Roots, environment: Mapping[str, str]) -> Check:
 
 
 def check_modes(roots: Roots) -> Check:
-    """Whether the hive's own files are closed to other users."""
+    """Whether the hive's own files are closed to other users: to all but root's daemon, if it is root's hive."""
     name = "file modes"
+    owners = {0, DAEMON_UID} if os.getuid() == 0 else {os.getuid()}
     for path in (roots.data, roots.database, roots.telemetry):
         try:
             status = path.stat()
@@ -208,10 +212,13 @@ def check_modes(roots: Roots) -> Check:
             continue
         except OSError as error:
             return missing(name, f"{path}: {error.strerror}", "run this as the user of the hive")
-        if status.st_uid != os.getuid():
+        if status.st_uid not in owners:
             return warn(name, f"{path} belongs to another user", "run this as the user of the hive")
-        if stat.S_IMODE(status.st_mode) & 0o022:
-            return missing(name, f"{path} can be written by others", f"chmod go-w {path}")
+        # What the daemon's user was granted, or its group, in which nobody else is, stands where the group's rights do.
+        is_daemons = status.st_gid == DAEMON_UID or find_user_rights(path, DAEMON_UID) != 0
+        others = "o" if is_daemons else "go"
+        if stat.S_IMODE(status.st_mode) & (0o002 if others == "o" else 0o022):
+            return missing(name, f"{path} can be written by others", f"chmod {others}-w {path}")
     return ok(name, "closed to others" if roots.data.exists() else f"{roots.data} is not made yet")
 
 

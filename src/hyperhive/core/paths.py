@@ -107,6 +107,11 @@ class Roots:
         return self.data / "images"
 
     @property
+    def helper_folder(self) -> Path:
+        """What the root helper notes; closed to the daemon."""
+        return self.data / "helper"
+
+    @property
     def agents_folder(self) -> Path:
         return self.data / "agents"
 

@@ -8,18 +8,20 @@ from typing import Final
 
 # systemd documents 1,879,048,192 to 2,147,483,647 as unused by anything it allocates.
 FIRST_UID: Final = 1_900_000_000
+# The daemon's own, and its group, where it was started as root: nobody else's, and no agent's.
+DAEMON_UID: Final = FIRST_UID - 1
 # As many as a system's own programs may expect.
 RANGE_WIDTH: Final = 65536
 # The agent's user inside, whatever its uid on the host.
 INNER_UID: Final = 1000
-_LAST_UID: Final = 2_147_483_647
+LAST_UID: Final = 2_147_483_647
 # The first range is left to agents of earlier versions, whose uids followed one another.
 FIRST_RANGED_UID: Final = FIRST_UID + RANGE_WIDTH
 
 
 def has_range(uid: int) -> bool:
     """Whether the uid was given together with a range of its own."""
-    return FIRST_RANGED_UID <= uid <= _LAST_UID - RANGE_WIDTH and (uid - FIRST_UID) % RANGE_WIDTH == 0
+    return FIRST_RANGED_UID <= uid <= LAST_UID - RANGE_WIDTH and (uid - FIRST_UID) % RANGE_WIDTH == 0
 
 
 def range_start(uid: int) -> int:

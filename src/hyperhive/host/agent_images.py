@@ -14,7 +14,7 @@ from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, N
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.drivers.image_build import BASE
 from hyperhive.host.drivers.image_manifest import IN_LIST, Manifest
-from hyperhive.host.drivers.images import Images
+from hyperhive.host.drivers.image_shelf import ManagedImages, Shelf
 from hyperhive.host.drivers.protocol import DriverError
 from hyperhive.host.store.rows import to_agent, to_approval
 from hyperhive.host.store.store import Store, View
@@ -34,7 +34,7 @@ _SHOWN_USERS = 5
 class AgentImages:
     """`images` are the driver's; None for one whose containers have this machine's system."""
 
-    def __init__(self, store: Store, configs: Configs, images: Images | None) -> None:
+    def __init__(self, store: Store, configs: Configs, images: ManagedImages | None) -> None:
         self._store = store
         self._configs = configs
         self._images = images
@@ -60,9 +60,10 @@ class AgentImages:
         if images is None:
             return []
         uses = await self._list_uses()
-        manifests, damaged, mounted, needed = await asyncio.to_thread(_observe, images, uses)
-        rows = [_show(manifest, needed, mounted, checked=images.is_checked(manifest.id)) for manifest in manifests]
-        return rows + [_show_damaged(image_id, needed, mounted) for image_id in damaged]
+        shelf = await images.observe(_list_wanted(uses))
+        needed = _find_needs(shelf, uses)
+        rows = [_show(manifest, needed, shelf) for manifest in shelf.manifests]
+        return rows + [_show_damaged(image_id, needed, shelf) for image_id in shelf.damaged]
 
     async def compare(self, image_id: str) -> ImageCheck:
         """Reads all of an image and says what differs from what was built. Raises NotFoundError."""
@@ -87,7 +88,7 @@ class AgentImages:
         images = self._get_images(image_id)
         is_damaged = bool((await self.compare(image_id)).problem)
         async with images.removing:
-            users = [] if is_damaged else _plan_needs(images, await self._list_uses()).get(image_id, [])
+            users = [] if is_damaged else await self._find_users(images, image_id)
             if users:
                 named = ", ".join(users[:_SHOWN_USERS]) + (", …" if len(users) > _SHOWN_USERS else "")
                 hint = "what no config needs can go: `hive images prune` removes all of that"
@@ -99,16 +100,24 @@ class AgentImages:
         images = self._images
         if images is None:
             return PrunedImages(removed=[], freed_bytes=0)
-        sizes = {manifest.id: manifest.size_bytes for manifest in await asyncio.to_thread(images.list_all)}
+        sizes = {manifest.id: manifest.size_bytes for manifest in (await images.observe(())).manifests}
         async with images.removing:
             uses = await self._list_uses()
             removed = await images.remove_unused([packages for _, packages in uses], unused_s)
         return PrunedImages(removed=removed, freed_bytes=sum(sizes.get(image_id, 0) for image_id in removed))
 
-    def _get_images(self, image_id: str) -> Images:
+    def _get_images(self, image_id: str) -> ManagedImages:
         if self._images is None:
             raise NotFoundError(f"there is no image {image_id[:80]!r}", "this hive's driver has none")
         return self._images
+
+    async def _find_users(self, images: ManagedImages, image_id: str) -> list[str]:
+        """The agents that need an image. Raises DriverError if that cannot be told."""
+        uses = await self._list_uses()
+        shelf = await images.observe(_list_wanted(uses))
+        if shelf.problem:
+            raise DriverError(shelf.problem, shelf.hint)
+        return _find_needs(shelf, uses).get(image_id, [])
 
     async def _list_uses(self) -> list[tuple[str, tuple[str, ...]]]:
         """Each agent with a list of packages that it needs; several times if it needs several."""
@@ -136,31 +145,21 @@ def _list_commits(view: View) -> tuple[list[tuple[str, str]], list[str]]:
     return sorted((agent, commit) for agent, commit in found if commit is not None), new
 
 
-def _plan_needs(images: Images, uses: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, list[str]]:
-    """The agents that need each image, by its id. Raises DriverError if the base cannot be trusted."""
+def _list_wanted(uses: Sequence[tuple[str, tuple[str, ...]]]) -> list[tuple[str, ...]]:
+    """Each list of packages once."""
+    return list(dict.fromkeys(packages for _, packages in uses))
+
+
+def _find_needs(shelf: Shelf, uses: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, list[str]]:
+    """The agents that need each image, by its id, as far as the shelf can tell."""
     needs: dict[str, set[str]] = {}
-    ids: dict[tuple[str, ...], tuple[str, ...]] = {}
     for agent, packages in uses:
-        if packages not in ids:
-            ids[packages] = images.find_ids(packages)
-        for image_id in ids[packages]:
+        for image_id in shelf.ids.get(packages, ()):
             needs.setdefault(image_id, set()).add(agent)
     return {image_id: sorted(agents) for image_id, agents in needs.items()}
 
 
-def _observe(
-    images: Images, uses: Sequence[tuple[str, tuple[str, ...]]]
-) -> tuple[list[Manifest], list[str], set[str], dict[str, list[str]]]:
-    """The manifests, the damaged ones, those that are mounted, and who needs which."""
-    try:
-        needed = _plan_needs(images, uses)
-    except DriverError:
-        # The base is among the damaged ones then.
-        needed = {}
-    return images.list_all(), images.list_damaged(), images.find_mounted(), needed
-
-
-def _show(manifest: Manifest, needed: Mapping[str, list[str]], mounted: set[str], *, checked: bool) -> Image:
+def _show(manifest: Manifest, needed: Mapping[str, list[str]], shelf: Shelf) -> Image:
     asked = manifest.made_from.get("packages", [])
     return Image(
         id=manifest.id,
@@ -170,13 +169,13 @@ def _show(manifest: Manifest, needed: Mapping[str, list[str]], mounted: set[str]
         size_bytes=manifest.size_bytes,
         built_at=datetime.fromisoformat(manifest.built_at),
         used_by=needed.get(manifest.id, []),
-        mounted=manifest.id in mounted,
-        checked=checked,
+        mounted=manifest.id in shelf.mounted,
+        checked=manifest.id in shelf.checked,
         problem="",
     )
 
 
-def _show_damaged(image_id: str, needed: Mapping[str, list[str]], mounted: set[str]) -> Image:
+def _show_damaged(image_id: str, needed: Mapping[str, list[str]], shelf: Shelf) -> Image:
     return Image(
         id=image_id,
         kind="base" if image_id.startswith(f"{BASE}-") else "layer",
@@ -185,7 +184,7 @@ def _show_damaged(image_id: str, needed: Mapping[str, list[str]], mounted: set[s
         size_bytes=None,
         built_at=None,
         used_by=needed.get(image_id, []),
-        mounted=image_id in mounted,
+        mounted=image_id in shelf.mounted,
         checked=False,
         problem="its manifest was changed or cannot be read",
     )

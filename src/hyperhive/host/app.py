@@ -5,7 +5,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -13,10 +14,10 @@ import structlog
 from hyperhive import __version__
 from hyperhive.core.audit import AuditName
 from hyperhive.core.egress import parse_egress_map
-from hyperhive.core.errors import ConflictError, HiveError, StorageError
+from hyperhive.core.errors import ConflictError, HiveError, StorageError, UnavailableError
 from hyperhive.core.limits import parse_default_limits
 from hyperhive.core.names import MANAGER
-from hyperhive.core.paths import Roots, decide_roots
+from hyperhive.core.paths import Roots
 from hyperhive.host.agent_records import insert_agent
 from hyperhive.host.api.app import create_app
 from hyperhive.host.api.guard import Guard, name_local_callers
@@ -25,9 +26,9 @@ from hyperhive.host.api.services import Services
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.desktop.assembly import open_desktop
-from hyperhive.host.desktop.socket_file import FOLDER_MODE
 from hyperhive.host.disk_quotas import parse_disk_settings
-from hyperhive.host.drivers.registry import make_driver
+from hyperhive.host.drivers.protocol import Driver
+from hyperhive.host.drivers.registry import WITH_IMAGES, make_driver
 from hyperhive.host.notify_settings import load_notifying
 from hyperhive.host.parts import Work, build_parts
 from hyperhive.host.protection import plan_rates
@@ -36,21 +37,21 @@ from hyperhive.host.push.vapid import parse_contact
 from hyperhive.host.readiness import Readiness
 from hyperhive.host.rehearsal import run_stand_in
 from hyperhive.host.review import Reviews
+from hyperhive.host.separation.client import Helper, HelperDriver, HelperImages
+from hyperhive.host.separation.peers import Peers
+from hyperhive.host.separation.start import HelperSockets
 from hyperhive.host.sessions import Sessions
 from hyperhive.host.settings import (
     DEFAULT_UPSTREAM,
     Credential,
     Settings,
-    check_ca_file,
-    load_credential,
     parse_credential,
 )
 from hyperhive.host.store.store import Transaction
 from hyperhive.host.tokens import Tokens
 from hyperhive.system.cgroup_trees import observe_memory_bytes
 from hyperhive.system.clock import now
-from hyperhive.system.http_server import own_uid_or_root, serve_http
-from hyperhive.system.lock import hold_lock
+from hyperhive.system.http_server import own_uid_or_root, peer_uid, serve_http
 from hyperhive.system.sd_notify import Systemd, take_systemd
 from hyperhive.system.sockets import bind_unix
 from hyperhive.wire.operator.hive import Hive
@@ -65,41 +66,47 @@ CLOSE_TIMEOUT_S = 2.0
 BACKGROUND_RETRY_S = 1.0
 
 
-async def run(settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was got before the event loop: in part as root, if that is who started us.
+
+    `credential` is the operator's, None without one. `helper` are the connections to who is root still; without them
+    we are as we were started. All paths are absolute.
+    """
+
+    roots: Roots
+    credential: Credential | None
+    ca_file: Path | None
+    notify: Path | None
+    helper: HelperSockets | None = None
+
+
+async def run(settings: Settings, given: Given) -> None:
     """Runs the hive until SIGTERM, SIGINT or an operator's shutdown. Raises HiveError if it cannot start."""
-    roots = decide_roots(
-        settings.data,
-        environment=os.environ,
-        uid=os.geteuid(),
-        working_folder=Path.cwd(),
-        rehearsal=settings.rehearsal,
-    )
-    roots.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    roots.run.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    with hold_lock(roots.lock, "a hive runs on this data folder already"):
-        async with contextlib.AsyncExitStack() as stack:
-            systemd = take_systemd(os.environ, os.getpid())
-            stack.callback(systemd.close)
-            await stack.enter_async_context(_beating(systemd))
-            await _run_locked(settings, roots, stack, systemd)
+    async with contextlib.AsyncExitStack() as stack:
+        systemd = take_systemd(os.environ, os.getpid())
+        stack.callback(systemd.close)
+        await stack.enter_async_context(_beating(systemd))
+        await _run_locked(settings, given, stack, systemd)
 
 
-async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncExitStack, systemd: Systemd) -> None:
+async def _run_locked(settings: Settings, given: Given, stack: contextlib.AsyncExitStack, systemd: Systemd) -> None:
     stop = _stop_on_signals()
+    roots, ca_file = given.roots, given.ca_file
     systemd.status(f"prepares the driver {settings.driver}")
-    upstream, credential = await _choose_model(settings, roots, stack)
-    driver = make_driver(settings.driver, roots, settings.image_suite)
+    upstream, credential = await _choose_model(settings, given, stack)
+    lost = asyncio.Event()
+    driver = _make_driver(settings, given, stack, lost.set)
     await driver.prepare()
 
     kind = "none" if credential is None else credential.kind
-    ca_file = check_ca_file(settings.ca_file)
     total_bytes = observe_memory_bytes()
     limits = parse_default_limits(settings.limit_memory, settings.limit_cpu, settings.limit_tasks, total_bytes)
     harness = HarnessSettings(kind, settings.warm_s, settings.claude, ca_file, settings.hibernate_s, limits)
     broken = asyncio.Event()
     places = parse_egress_map(settings.egress_map)
     push = PushSettings(parse_contact(settings.push_contact), settings.push_private)
-    notifying = load_notifying(settings, roots)
+    notifying = load_notifying(settings, given.notify or roots.notify_urls)
     rates = plan_rates(settings.messages_per_minute, settings.messages_per_minute_pair)
     parts = build_parts(
         roots,
@@ -132,9 +139,9 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     services = Services(
         hive=Hive(
             version=__version__,
-            rehearsal=_is_rehearsed(settings),
+            rehearsal=settings.is_rehearsed,
             upstream=_without_userinfo(upstream),
-            credential="none" if _is_rehearsed(settings) else kind,
+            credential="none" if settings.is_rehearsed else kind,
             driver=driver.name,
             started_at=now(),
             park=None,
@@ -191,10 +198,13 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     dashboard = await serve_http(guard, listener, web_sockets=True)
     stack.push_async_callback(dashboard.close, CLOSE_TIMEOUT_S)
     stack.callback(roots.hive_socket.unlink, missing_ok=True)
-    local = await serve_http(name_local_callers(app), bind_unix(roots.hive_socket), own_uid_or_root, web_sockets=True)
+    find_uid = peer_uid if given.helper is None else Peers(given.helper.peers).find_uid
+    local = await serve_http(
+        name_local_callers(app), bind_unix(roots.hive_socket), own_uid_or_root, find_uid=find_uid, web_sockets=True
+    )
     stack.push_async_callback(local.close, CLOSE_TIMEOUT_S)
     public_url = None if settings.public_url is None else str(settings.public_url)
-    desktop = await open_desktop(parts, roots.host_socket, public_url, services.origin)
+    desktop = await open_desktop(parts, roots.host_socket, public_url, services.origin, find_uid)
     stack.push_async_callback(desktop.close)
 
     await parts.store.write(lambda tx: _ensure_manager(tx, parts.agents.first_uid))
@@ -208,24 +218,33 @@ async def _run_locked(settings: Settings, roots: Roots, stack: contextlib.AsyncE
     log.info("hive.ready", version=__version__, port=port, driver=driver.name, data=str(roots.data))
     if credential is None:
         log.warning("hive.no_credential", hint="each agent needs a login: hive login NAME")
-    await _first_of(stop, shutdown, broken)
+    await _first_of(stop, shutdown, broken, lost)
     systemd.stopping("the disk failed" if broken.is_set() else "ends")
+    if lost.is_set() and not (stop.is_set() or shutdown.is_set()):
+        raise UnavailableError("the helper ended, without which no container can be started", "see the log")
     if broken.is_set():
         raise StorageError("the disk failed: the hive ends rather than confirm what may be lost", "see the log")
     log.info("hive.stopping", agents="stopped" if shutdown.is_set() else "left running")
 
 
 async def _choose_model(
-    settings: Settings, roots: Roots, stack: contextlib.AsyncExitStack
+    settings: Settings, given: Given, stack: contextlib.AsyncExitStack
 ) -> tuple[str, Credential | None]:
-    if _is_rehearsed(settings):
+    if settings.is_rehearsed:
         return await stack.enter_async_context(run_stand_in()), parse_credential("rehearsal")
-    return str(settings.upstream or DEFAULT_UPSTREAM), load_credential(settings, roots.credential)
+    return str(settings.upstream or DEFAULT_UPSTREAM), given.credential
 
 
-def _is_rehearsed(settings: Settings) -> bool:
-    """Whether nobody is behind the model: what a named upstream is, only the operator knows."""
-    return settings.rehearsal and settings.upstream is None
+def _make_driver(
+    settings: Settings, given: Given, stack: contextlib.AsyncExitStack, lost: Callable[[], None]
+) -> Driver:
+    """The driver, or what asks the helper for its doings; `lost` is called once there is no helper any more."""
+    if given.helper is None:
+        return make_driver(settings.driver, given.roots, settings.image_suite)
+    helper = Helper(given.helper.verbs)
+    helper.on_lost(lost)
+    stack.push_async_callback(helper.close)
+    return HelperDriver(settings.driver, helper, HelperImages(helper) if settings.driver in WITH_IMAGES else None)
 
 
 def _ensure_manager(tx: Transaction, first_uid: int | None) -> None:

@@ -109,6 +109,7 @@ class Audit:
         """Records that the daemon started, after what was left to be recorded. A full disk does not keep it from it."""
         self._is_prepared = True
         try:
+            _make_folder(self._notes)
             shorten_heads(self._heads)
             last = parse_last_head(self._heads)
             self._noted_seq = 0 if last is None else last.seq
@@ -251,6 +252,14 @@ class Audit:
         rows = [AuditRow(*row) for row in found]
         left = rows[-1].seq if len(rows) == limit else lowest
         return Page(rows, left if left > 1 else None)
+
+
+def _make_folder(path: Path) -> None:
+    """Before anybody else does, who may be another user. Raises StorageError."""
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be made: {error.strerror}", "is the disk full?") from error
 
 
 def _read_note(path: Path) -> tuple[AuditName, int, dict[str, Any]] | None:

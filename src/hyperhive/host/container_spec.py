@@ -18,6 +18,8 @@ from hyperhive.wire.agent_link import EGRESS_PORT, MODEL_PORT
 
 HARNESS = (sys.executable, "-I", "-m", "hyperhive.harness.main")
 
+# Where the files of an agent's config are in its container.
+CONFIG = Path("/config")
 # Where the certificates of --ca-file are in a container.
 CA_FILE = Path("/run/hive-ca.pem")
 
@@ -73,29 +75,42 @@ def plan_container(
     `config_folder` has the files of its `config`. Of the variables that both set, ours counts.
     """
     host_network = config.network.mode == "host"
-    mounts = [
-        Mount(roots.state_folder(record.name), Path("/state"), writable=True),
-        Mount(roots.claude_folder(record.name), Path("/home/agent/.claude"), writable=True),
-        Mount(roots.agent_sockets_folder(record.name), Path("/run/hive")),
-        Mount(config_folder, Path("/config")),
-    ]
-    if settings.claude and not Path(settings.claude).is_relative_to("/usr"):
-        mounts.append(Mount(Path(settings.claude), Path(settings.claude)))
-    if settings.ca_file is not None:
-        mounts.append(Mount(settings.ca_file, CA_FILE))
-    if record.name == MANAGER:
-        mounts.append(Mount(roots.proposed_folder, Path("/agents"), writable=True))
-        mounts.append(Mount(roots.applied_folder, APPLIED))
+    mounts = plan_mounts(
+        record.name, roots, claude=settings.claude, ca_file=settings.ca_file, config_folder=config_folder
+    )
     return ContainerSpec(
         name=container_name(record.name),
         command=HARNESS,
         environment=_drop_ours(config.environment) | _environment(record, settings, host_network=host_network),
-        mounts=tuple(mounts),
+        mounts=mounts,
         uid=record.uid,
         packages=tuple(config.packages),
         limits=_plan_limits(config.limits, settings.limits),
         host_network=host_network,
     )
+
+
+def plan_mounts(
+    name: str, roots: Roots, *, claude: str, ca_file: Path | None, config_folder: Path
+) -> tuple[Mount, ...]:
+    """What the container of the agent `name` sees of this machine's files; see `HarnessSettings` and `plan_container`.
+
+    Raises InvalidInputError for what is not the name of an agent.
+    """
+    mounts = [
+        Mount(roots.state_folder(name), Path("/state"), writable=True),
+        Mount(roots.claude_folder(name), Path("/home/agent/.claude"), writable=True),
+        Mount(roots.agent_sockets_folder(name), Path("/run/hive")),
+        Mount(config_folder, CONFIG),
+    ]
+    if claude and not Path(claude).is_relative_to("/usr"):
+        mounts.append(Mount(Path(claude), Path(claude)))
+    if ca_file is not None:
+        mounts.append(Mount(ca_file, CA_FILE))
+    if name == MANAGER:
+        mounts.append(Mount(roots.proposed_folder, Path("/agents"), writable=True))
+        mounts.append(Mount(roots.applied_folder, APPLIED))
+    return tuple(mounts)
 
 
 def _plan_limits(wanted: LimitsConfig, default: Limits) -> Limits:

@@ -2,14 +2,24 @@
 
 import asyncio
 import gc
+import os
 import resource
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 
 import uvloop
 
 from hyperhive.core.errors import HiveError
-from hyperhive.host.app import run
-from hyperhive.host.settings import parse_flags
+from hyperhive.core.paths import decide_roots
+from hyperhive.host.app import Given, run
+from hyperhive.host.desktop.socket_file import FOLDER_MODE, find_reader_gids, open_run_folder
+from hyperhive.host.drivers.registry import check_driver
+from hyperhive.host.separation.plan import Plan
+from hyperhive.host.separation.start import Places, separate
+from hyperhive.host.settings import Settings, check_ca_file, load_credential, parse_flags
+from hyperhive.system.lock import hold_lock
 from hyperhive.system.log import configure_log
 
 # Far more is made and dropped for each message than Python thinks is normal, and none of it refers to itself: a search
@@ -27,13 +37,50 @@ def main() -> None:
     _allow_files()
     try:
         # Half of what a message costs is the event loop: see docs/decisions/0020.
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings))
+        with _prepare(settings) as given, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, given))
     except HiveError as error:
         print(f"hived: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         sys.exit(1)
+
+
+@contextmanager
+def _prepare(settings: Settings) -> Generator[Given]:
+    """What is to be had while we are root, and the hive's lock for as long as the context lasts. Raises HiveError."""
+    roots = decide_roots(
+        settings.data,
+        environment=os.environ,
+        uid=os.geteuid(),
+        working_folder=Path.cwd(),
+        rehearsal=settings.rehearsal,
+    )
+    roots.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    roots.run.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    with hold_lock(roots.lock, "a hive runs on this data folder already"):
+        check_driver(settings.driver)
+        credential = None if settings.is_rehearsed else load_credential(settings, roots.credential)
+        ca_file = check_ca_file(settings.ca_file)
+        notify = None if settings.notify is None else settings.notify.absolute()
+        if os.geteuid() != 0 or settings.keep_root:
+            open_run_folder(roots.run, find_reader_gids())
+            yield Given(roots, credential, ca_file, notify)
+            return
+        plan = Plan(
+            data=str(roots.data),
+            run=str(roots.run),
+            # It may be a link, in a folder where the daemon's user can put another.
+            images=str(roots.images_folder.resolve()),
+            driver=settings.driver,
+            image_suite=settings.image_suite,
+            claude=settings.claude,
+            ca_file=str(ca_file or ""),
+        )
+        places = Places([ca_file] if ca_file else [], [notify] if notify and notify.exists() else [])
+        helper = separate(roots, plan, places)
+        with helper.verbs, helper.peers:
+            yield Given(roots, credential, ca_file, notify, helper)
 
 
 def _allow_files() -> None:

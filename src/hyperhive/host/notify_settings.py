@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.notifying import Rules
-from hyperhive.core.paths import Roots
 from hyperhive.core.quiet_hours import parse_quiet_hours
 from hyperhive.host.notifier import Notifying
 from hyperhive.host.settings import Settings
@@ -16,8 +15,11 @@ from hyperhive.host.settings import Settings
 _LOCAL_TIME = Path("/etc/localtime")
 
 
-def load_notifying(settings: Settings, roots: Roots) -> Notifying:
-    """Raises InvalidInputError for quiet hours or a time zone that nobody knows: wrong ones would wake the operator."""
+def load_notifying(settings: Settings, urls: Path) -> Notifying:
+    """`urls` is the file of them.
+
+    Raises InvalidInputError for quiet hours or a time zone that nobody knows: wrong ones would wake the operator.
+    """
     zone, name = load_zone(settings.time_zone, os.environ, _LOCAL_TIME)
     rules = Rules(
         dwell_s=settings.notify_dwell_s,
@@ -26,7 +28,7 @@ def load_notifying(settings: Settings, roots: Roots) -> Notifying:
         quiet=parse_quiet_hours(settings.notify_quiet, zone),
         quiet_deadlines=settings.notify_quiet_deadlines,
     )
-    return Notifying(settings.notify or roots.notify_urls, rules, zone, name)
+    return Notifying(urls, rules, zone, name)
 
 
 def load_zone(name: str, environment: Mapping[str, str], local_time: Path) -> tuple[tzinfo, str]:

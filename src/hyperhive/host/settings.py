@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         default=False, description="Each agent's page also at the port of its name, of which no two may be the same."
     )
     driver: str = Field(default="bubblewrap", description="What starts containers.")
+    keep_root: bool = Field(
+        default=False, description="Started as root, stay root: no helper does for the daemon what needs it."
+    )
     image_suite: str = Field(
         default="",
         pattern=r"^([a-z][a-z0-9-]{1,30})?$",
@@ -141,6 +144,11 @@ class Settings(BaseSettings):
     public_url: AnyHttpUrl | None = Field(
         default=None, description="Where you reach the pages, for links in messages; this machine's port if not named."
     )
+
+    @property
+    def is_rehearsed(self) -> bool:
+        """Whether nobody is behind the model: what a named upstream is, only the operator knows."""
+        return self.rehearsal and self.upstream is None
 
 
 @dataclass(frozen=True, slots=True)

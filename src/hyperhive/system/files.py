@@ -144,6 +144,14 @@ def open_folder_beneath(folder: Path, relative: bytes) -> int:
         return _openat2(root, relative, os.O_RDONLY | os.O_DIRECTORY)
 
 
+def open_entry(folder: int, name: bytes) -> int:
+    """A handle of what stands at `name` in an open folder, a link itself if it is one; only for what asks what it is.
+
+    Nothing is opened by that, as a device would be. Raises OSError, with EXDEV for what is mounted there.
+    """
+    return _openat2(folder, name, os.O_PATH | os.O_NOFOLLOW)
+
+
 def write_atomically(path: Path, content: bytes, mode: int) -> None:
     """Puts a file in place whole, or not at all, and on the disk. Only for folders that no agent can write.
 

@@ -27,6 +27,10 @@ CONNECTIONS_LIMIT = 256
 HEADERS_LIMIT_BYTES = 32 * 1024
 # In the `state` of a request that came through a unix socket: who is at the other end.
 PEER_UID = "peer_uid"
+# How one is found out who is at the other end of a unix socket.
+FindUid = Callable[[socket.socket], int]
+# proc_sys_kernel(5), overflowuid: whom a user namespace does not know.
+OVERFLOW_UID = 65534
 
 
 class HttpListener:
@@ -54,11 +58,12 @@ async def serve_http(
     listener: socket.socket,
     allow_peer: Callable[[int], bool] | None = None,
     *,
+    find_uid: FindUid | None = None,
     connections_limit: int = CONNECTIONS_LIMIT,
     head_timeout_s: float = HEAD_TIMEOUT_S,
     web_sockets: bool = False,
 ) -> HttpListener:
-    """Serves `app` on a bound socket. `allow_peer` gets the uid at the other end of a unix socket.
+    """Serves `app` on a bound socket. `allow_peer` gets the uid at the other end of a unix socket, by `find_uid`.
 
     With `web_sockets`, `app` is also given the scope type `websocket` (see `web_socket`); else that is plain HTTP.
 
@@ -87,7 +92,8 @@ async def serve_http(
     config.load()
     state = ServerState()
     server = await serve_socket(
-        lambda: _GuardedProtocol(config, state, allow_peer, connections_limit, head_timeout_s), listener
+        lambda: _GuardedProtocol(config, state, allow_peer, find_uid or peer_uid, connections_limit, head_timeout_s),
+        listener,
     )
     return HttpListener(server, state)
 
@@ -100,11 +106,13 @@ class _GuardedProtocol(H11Protocol):
         config: Config,
         state: ServerState,
         allow_peer: Callable[[int], bool] | None,
+        find_uid: FindUid,
         connections_limit: int,
         head_timeout_s: float,
     ) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self._allow_peer = allow_peer
+        self._find_uid = find_uid
         self._connections_limit = connections_limit
         self._head_timeout_s = head_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
@@ -113,7 +121,7 @@ class _GuardedProtocol(H11Protocol):
         super().connection_made(transport)
         is_stranger = False
         if self._allow_peer is not None:
-            uid = peer_uid(transport.get_extra_info("socket"))
+            uid = self._find_uid(transport.get_extra_info("socket"))
             is_stranger = not self._allow_peer(uid)
             # Each request of the connection has it, for those that want to know.
             self.app_state = {PEER_UID: uid}

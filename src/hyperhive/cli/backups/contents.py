@@ -30,7 +30,17 @@ TREES = ("agents", "proposed", "versions")
 FILES = ("prices.toml",)
 SECRET_FILES = ("credential", "notify.urls", "vapid.pem")
 # Made again or worth nothing without the daemon that made it.
-NOT_KEPT = ("search.sqlite", "hive.lock", "staging", "images", "run", "audit.head", "audit-notes", "snapshots")
+NOT_KEPT = (
+    "search.sqlite",
+    "hive.lock",
+    "staging",
+    "images",
+    "helper",
+    "run",
+    "audit.head",
+    "audit-notes",
+    "snapshots",
+)
 _BESIDE_DATABASES = ("-wal", "-shm", "-journal")
 # The login of a claude that has one of its own (see harness/own_login.py).
 _LOGIN = re.compile(rb"agents/[^/]+/claude/\.credentials\.json", re.DOTALL)

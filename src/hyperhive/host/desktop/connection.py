@@ -11,7 +11,6 @@ from hyperhive.host.acting import act_as, render_desktop
 from hyperhive.host.desktop.desktop import Desktop
 from hyperhive.host.desktop.lines import FramingError, Lines, Times
 from hyperhive.host.desktop.statuses import Mailbox
-from hyperhive.system.http_server import peer_uid
 from hyperhive.system.sockets import has_hung_up
 from hyperhive.wire.host_sock import Command, parse_request, render_done, render_refusal
 
@@ -33,6 +32,7 @@ class Connection:
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         times: Times,
         used: Callable[["Connection"], None],
+        uid: int,
     ) -> None:
         self.is_idle = True
         self.is_listening = False
@@ -41,7 +41,7 @@ class Connection:
         self._lines = Lines(self._reader, times)
         self._used = used
         self._socket = self._writer.get_extra_info("socket")
-        self._uid = peer_uid(self._socket)
+        self._uid = uid
 
     async def serve(self) -> None:
         """Answers until the client has left, or is cut off."""

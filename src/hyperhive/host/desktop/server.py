@@ -10,6 +10,7 @@ from hyperhive.core.errors import TooManyError
 from hyperhive.host.desktop.connection import Connection
 from hyperhive.host.desktop.desktop import Desktop
 from hyperhive.host.desktop.lines import Times
+from hyperhive.system.http_server import FindUid
 from hyperhive.system.sockets import BACKLOG
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,9 @@ CLOSE_TIMEOUT_S = 2.0
 class DesktopServer:
     """Serves a bound socket, which it takes over, from `open` until `close`."""
 
-    def __init__(self, desktop: Desktop, path: Path, times: Times | None = None) -> None:
+    def __init__(self, desktop: Desktop, path: Path, find_uid: FindUid, times: Times | None = None) -> None:
+        """`find_uid` tells whose a connection is."""
+        self._find_uid = find_uid
         self._desktop = desktop
         self._path = path
         self._times = times or Times()
@@ -49,7 +52,8 @@ class DesktopServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of our own: of one that asyncio makes here, Python 3.11 complains when it is cancelled.
-        connection = Connection(self._desktop, (reader, writer), self._times, self._note_used)
+        uid = self._find_uid(writer.get_extra_info("socket"))
+        connection = Connection(self._desktop, (reader, writer), self._times, self._note_used, uid)
         if len(self._open) >= CONNECTIONS_LIMIT and not self._make_room():
             connection.refuse(TooManyError(f"{CONNECTIONS_LIMIT} connections are open and busy: close some"))
             return

@@ -3,12 +3,13 @@
 import grp
 import os
 import socket
-import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
 from hyperhive.core.errors import ConflictError
+from hyperhive.system.acl import grant
 from hyperhive.system.sockets import bind_unix, connect_unix
 
 log = structlog.get_logger(__name__)
@@ -17,18 +18,37 @@ GROUP = "hive-admin"
 SOCKET_MODE = 0o660
 # Members of the group see when the socket comes; everybody else may only pass through, to what is theirs.
 FOLDER_MODE = 0o751
+_LOOK = 5
+_ALL = 7
 _CONNECT_TIMEOUT_S = 1.0
+
+
+def find_reader_gids(group: str = GROUP) -> list[int]:
+    """The group whose members see when the socket comes, if there is one."""
+    try:
+        return [grp.getgrnam(group).gr_gid]
+    except KeyError:
+        return []
+
+
+def open_run_folder(folder: Path, readers: Iterable[int], writer: int | None = None) -> None:
+    """Lets everybody pass through a folder of ours, the groups `readers` look into it, and `writer`, a uid, do all.
+
+    By rights of their own: systemd would give all that is in a folder of the service's back to the service's user if it
+    were another group's. Raises OSError.
+    """
+    users = {} if writer is None else {writer: _ALL}
+    grant(folder, FOLDER_MODE, users=users, groups=dict.fromkeys(readers, _LOOK))
 
 
 def open_socket(path: Path, group: str = GROUP) -> socket.socket:
     """Listens at `path`, for the members of `group` if there is such a group, else for the owner alone.
 
-    A socket file that nobody listens at is replaced. Raises ConflictError if somebody does, OSError like `bind_unix`.
+    The folder is open to them by `open_run_folder`. A socket file that nobody listens at is replaced. Raises
+    ConflictError if somebody does, OSError like `bind_unix`.
     """
     if _is_answered(path):
         raise ConflictError(f"another program listens at {path}", "end it, then start the hive again")
-    if stat.S_IMODE(path.parent.stat().st_mode) != FOLDER_MODE:
-        path.parent.chmod(FOLDER_MODE)
     listener = bind_unix(path)
     try:
         _let_in(path, group)
@@ -58,7 +78,6 @@ def _let_in(path: Path, group: str) -> None:
         return
     try:
         os.chown(path, -1, gid, follow_symlinks=False)
-        os.chown(path.parent, -1, gid)
     except PermissionError:
         log.warning("desktop.owner_only", socket=str(path), reason=f"the daemon is not a member of {group}")
         return

@@ -17,7 +17,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hyperhive.core.config_values import parse_package
@@ -34,6 +35,7 @@ from hyperhive.host.drivers.image_manifest import (
     render_hint,
 )
 from hyperhive.host.drivers.image_mounts import find_mounted
+from hyperhive.host.drivers.image_shelf import Shelf
 from hyperhive.host.drivers.protocol import DriverError
 
 LOCK_TIMEOUT_S = 1800.0
@@ -106,6 +108,10 @@ class Images:
         """
         return tuple(self._folder / manifest.id / ROOT for manifest in self._find_manifests(_sort_packages(packages)))
 
+    async def observe(self, wanted: Collection[tuple[str, ...]]) -> Shelf:
+        """What there is, see `ManagedImages`."""
+        return await asyncio.to_thread(self._observe, wanted, frozenset(self._checked))
+
     def list_all(self) -> list[Manifest]:
         """All images, the oldest first. Those whose manifest cannot be trusted are not among them."""
         found: list[Manifest] = []
@@ -137,10 +143,6 @@ class Images:
     def find_mounted(self) -> set[str]:
         """Those that a container has now, of whichever hive."""
         return find_mounted(self._folder, {path.name for path in self._list_folders()})
-
-    def is_checked(self, image_id: str) -> bool:
-        """Whether this process has compared it with its manifest, and it was as it was built."""
-        return image_id in self._checked
 
     async def compare(self, image_id: str) -> list[Change] | None:
         """Reads all of an image again: None if it is as it was built, else what differs (see `find_changes`).
@@ -180,6 +182,16 @@ class Images:
             return await asyncio.to_thread(self._remove_others, kept, unused_s)
 
     # -- what is there -------------------------------------------------------------------------------------
+
+    def _observe(self, wanted: Collection[tuple[str, ...]], checked: frozenset[str]) -> Shelf:
+        shelf = Shelf(
+            tuple(self.list_all()), tuple(self.list_damaged()), frozenset(self.find_mounted()), checked, ids={}
+        )
+        try:
+            return replace(shelf, ids={packages: self.find_ids(packages) for packages in wanted})
+        except DriverError as error:
+            # The base is among the damaged ones, or there can be none.
+            return replace(shelf, problem=error.message, hint=error.hint)
 
     def _find_built(self, wanted: tuple[str, ...]) -> list[Manifest]:
         """The images for packages, the topmost first, as far as they are built. Raises DriverError."""

@@ -1,0 +1,65 @@
+"""The driver that asks root's helper keeps the contract, too: the helper's driver at the other end is a real one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+import driver_checks
+from driver_rig import Rig, open_rig
+from driver_runner import KINDS
+from helper_rig import open_helper_rig
+from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
+from hyperhive.host.drivers.registry import find_images
+from hyperhive.host.separation.client import HelperDriver, HelperImages
+
+# All that has a spec, or an answer of its own: the rest of the suite is about what a driver does with them.
+WITH_IMAGES = (
+    "a_package_that_is_there_is_reported_with_its_version",
+    "packages_that_are_not_there_are_refused_and_all_named",
+    "a_container_goes_through_all_its_states",
+    "exec_returns_status_and_output",
+    "logs_are_read_by_offset",
+)
+
+
+@contextlib.asynccontextmanager
+async def open_asking_rig(folder: Path, kind: str) -> AsyncGenerator[Rig]:
+    """A rig whose driver asks a helper for what the one of `kind` does."""
+    async with open_rig(folder, kind=kind) as rig:
+        asked = rig.driver
+        async with open_helper_rig(folder, asked, find_images(asked)) as helper_rig:
+            helper = helper_rig.open_helper()
+            rig.driver = HelperDriver(kind, helper, None if find_images(asked) is None else HelperImages(helper))
+            await rig.driver.prepare()
+            assert rig.driver.unlimited == asked.unlimited
+            yield rig
+
+
+def check(name: str, kind: str, folder: Path) -> None:
+    async def run() -> None:
+        async with open_asking_rig(folder, kind) as rig:
+            await driver_checks.CHECKS[name](rig)
+
+    # The loop of both programs.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("name", driver_checks.CHECKS)
+def test_a_driver_behind_the_helper_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    check(name, "bubblewrap", tmp_path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind == "nspawn"])
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_so_does_one_with_images(name: str, kind: str, tmp_path: Path) -> None:
+    check(name, kind, tmp_path)
+
+
+async def test_a_driver_without_images_has_none_behind_the_helper_either(tmp_path: Path) -> None:
+    async with open_helper_rig(tmp_path, BubblewrapDriver(tmp_path / "containers")) as rig:
+        assert find_images(HelperDriver("bubblewrap", rig.open_helper(), None)) is None
