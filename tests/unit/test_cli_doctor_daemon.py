@@ -10,7 +10,7 @@ import pytest
 
 from hyperhive.cli.doctor import check_modes
 from hyperhive.cli.doctor_checks import CheckStatus
-from hyperhive.cli.doctor_daemon import Daemon, check_daemon, judge_daemon, observe_daemon
+from hyperhive.cli.doctor_daemon import Daemon, check_daemon, judge_daemon, judge_rights, observe_daemon
 from hyperhive.core.paths import Roots
 from hyperhive.core.uids import DAEMON_UID
 from hyperhive.system.acl import grant
@@ -72,6 +72,9 @@ def test_a_process_of_another_user_is_none_of_roots() -> None:
 
 
 def test_the_daemon_is_the_one_whose_pid_is_in_the_lock(roots: Roots) -> None:
+    for folder in (roots.data, roots.run):
+        folder.mkdir(exist_ok=True)
+        grant(folder, 0o700, users={DAEMON_UID: 7})
     with running(uid=DAEMON_UID) as pid:
         roots.lock.write_text(f"{pid}\n")
         checks = check_daemon(roots)
@@ -83,6 +86,17 @@ def test_a_lock_that_leads_to_no_process_is_told(roots: Roots, content: str) -> 
     roots.lock.write_text(content)
     checks = check_daemon(roots)
     assert [(check.status, bool(check.mend)) for check in checks] == ([(CheckStatus.WARN, True)] if AS_ROOT else [])
+
+
+def test_a_chmod_that_shut_the_daemon_out_is_told_and_how_to_mend_it(roots: Roots) -> None:
+    for folder in (roots.data, roots.run):
+        folder.mkdir(exist_ok=True)
+        grant(folder, 0o700, users={DAEMON_UID: 7})
+    assert judge_rights(roots) == []
+    roots.data.chmod(0o755)
+    [check] = judge_rights(roots)
+    assert check.status is CheckStatus.MISSING
+    assert check.mend == f"setfacl -m u:{DAEMON_UID}:rwx,m::rwx {roots.data}, or start the hive anew"
 
 
 def test_the_folder_that_root_and_the_daemon_share_is_closed_to_others(roots: Roots) -> None:

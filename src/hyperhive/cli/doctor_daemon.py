@@ -5,15 +5,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperhive.cli.doctor_checks import Check, ok, warn
+from hyperhive.cli.doctor_checks import Check, missing, ok, warn
 from hyperhive.core.paths import Roots
 from hyperhive.core.uids import DAEMON_UID
+from hyperhive.system.acl import find_user_rights
 
 NAME = "daemon"
 _KEEP_ROOT = "HIVE_KEEP_ROOT"
 _KEEP_ROOT_FLAG = b"--keep-root"
 # What the settings take for a yes.
 _YES = {"1", "true", "t", "yes", "y", "on"}
+_ALL_RIGHTS = 7
 _UID = re.compile(r"^Uid:\t([0-9]{1,10})\t", re.MULTILINE)
 
 
@@ -30,7 +32,8 @@ def check_daemon(roots: Roots) -> list[Check]:
     if os.geteuid() != 0:
         return []
     try:
-        return [judge_daemon(observe_daemon(int(roots.lock.read_text())))]
+        daemon = observe_daemon(int(roots.lock.read_text()))
+        return [judge_daemon(daemon), *(judge_rights(roots) if daemon.uid == DAEMON_UID else [])]
     except (OSError, ValueError) as error:
         return [warn(NAME, f"cannot be looked at: {error}", "run this as root where the daemon runs")]
 
@@ -50,6 +53,19 @@ def observe_daemon(pid: int) -> Daemon:
     # There are keys in it: nothing else of it is looked at.
     values = re.findall(rb"(?:^|\0)" + _KEEP_ROOT.encode() + rb"=([^\0]*)", (process / "environ").read_bytes())
     return Daemon(uid, keeps_root=any(value.decode("utf-8", "replace").lower() in _YES for value in values))
+
+
+def judge_rights(roots: Roots) -> list[Check]:
+    """Whether the daemon's user may still use the hive's folders; nothing if so. Raises OSError.
+
+    A chmod of a folder cuts what its access control list grants.
+    """
+    cut = [folder for folder in (roots.data, roots.run) if find_user_rights(folder, DAEMON_UID) != _ALL_RIGHTS]
+    grant = f"setfacl -m u:{DAEMON_UID}:rwx,m::rwx"
+    return [
+        missing(NAME, f"it may not use {folder}: was its mode changed?", f"{grant} {folder}, or start the hive anew")
+        for folder in cut
+    ]
 
 
 def judge_daemon(daemon: Daemon) -> Check:
