@@ -285,6 +285,15 @@ def test_root_may_use_its_socket_and_neither_another_user_nor_an_agent(hive: Hiv
     assert row["actor"] == "operator uid 0 hive.sock"
 
 
+def test_a_port_for_root_alone_is_refused_at_once_and_it_is_said_what_to_do(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "hyperhive.host.main", "--data", str(tmp_path / "data"), "--rehearsal"]
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    done = subprocess.run([*argv, "--port", str(first - 1)], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert f"port {first - 1} is for root alone" in done.stderr
+    assert "HIVE_KEEP_ROOT=1" in done.stderr
+
+
 # -- what the operator names -----------------------------------------------------------------------------------
 
 

@@ -9,9 +9,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 import uvloop
 
-from hyperhive.core.errors import HiveError
+from hyperhive.core.errors import HiveError, InvalidInputError
 from hyperhive.core.paths import decide_roots
 from hyperhive.host.app import Given, run
 from hyperhive.host.desktop.socket_file import FOLDER_MODE, find_reader_gids, open_run_folder
@@ -27,6 +28,10 @@ from hyperhive.system.log import configure_log
 _GC_THRESHOLDS = (20_000, 20, 100)
 # A hundred agents that open all that they may.
 _FILES = 32_768
+# The first port that anybody may listen at, see ip(7).
+_FIRST_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+
+log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -64,9 +69,10 @@ def _prepare(settings: Settings) -> Generator[Given]:
         ca_file = check_ca_file(settings.ca_file)
         notify = None if settings.notify is None else settings.notify.absolute()
         if os.geteuid() != 0 or settings.keep_root:
-            open_run_folder(roots.run, find_reader_gids())
+            _let_readers_in(roots.run)
             yield Given(roots, credential, ca_file, notify)
             return
+        _check_port(settings.port)
         plan = Plan(
             data=str(roots.data),
             run=str(roots.run),
@@ -81,6 +87,20 @@ def _prepare(settings: Settings) -> Generator[Given]:
         helper = separate(roots, plan, places)
         with helper.verbs, helper.peers:
             yield Given(roots, credential, ca_file, notify, helper)
+
+
+def _let_readers_in(run: Path) -> None:
+    try:
+        open_run_folder(run, find_reader_gids())
+    except OSError as error:
+        log.warning("desktop.folder_closed", folder=str(run), reason=error.strerror)
+
+
+def _check_port(port: int) -> None:
+    """Raises InvalidInputError for one that only root may have."""
+    if 0 < port < int(_FIRST_PORT.read_text()):
+        hint = "name another with --port, and let a reverse proxy have this one; or HIVE_KEEP_ROOT=1"
+        raise InvalidInputError(f"port {port} is for root alone, which the daemon does not stay", hint)
 
 
 def _allow_files() -> None:
