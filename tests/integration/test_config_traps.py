@@ -112,6 +112,8 @@ def test_no_trap_in_a_working_copy_goes_off_in_the_daemon(arena: Arena, traps: T
     git(arena.proposed(alice) / "config", "diff", "--ext-diff")
     assert traps.marks()
     traps.forget()
+    for name in (alice, spawned):
+        arena.own(arena.proposed(name))
 
     commit = commit_files(clean[alice], {"agent.toml": 'environment = { A = "1" }\n'})
     number = arena.manager.submit(alice, clean[alice], commit)
@@ -210,6 +212,7 @@ def test_a_link_in_the_place_of_a_drafts_folder_is_not_followed(arena: Arena, vi
     planted = arena.proposed(name) / place
     planted.parent.mkdir(exist_ok=True)
     planted.symlink_to(victim.empty if place == "config" else victim.full)
+    arena.own(arena.proposed(name))
     if place == "config":
         # Nothing is put there: that is the manager's loss.
         arena.manager.request("request_spawn_draft", {"name": name})
@@ -267,6 +270,7 @@ def test_a_draft_whose_folder_was_swapped_is_discarded_and_nothing_else(
     commit = commit_files(copy, {"a": "1"})
     number = arena.send_bundle(name, commit, make_bundle(copy, commit), notes="")
     swap(arena.proposed(name), victim)
+    arena.own(arena.proposed(name))
     [draft] = [draft for draft in arena.hive.get("/api/drafts") if draft["name"] == name]
     assert draft["size_bytes"] < 10**9
     assert arena.hive.get(f"/api/approvals/{number}/review")["comparison"]["commit"] == commit
@@ -284,6 +288,7 @@ def test_a_swapped_folder_keeps_nothing_from_its_end(
     name = arena.spawn()
     number, commit = arena.manager.propose(name, {"prompt.md": "hello\n"})
     swap(arena.proposed(name), victim)
+    arena.own(arena.proposed(name))
     arena.approve(number)
     row = arena.wait_ended(number)
     # What was approved is in the applied repo; the manager's folders are not needed for it.
@@ -311,6 +316,7 @@ def test_a_draft_that_was_spawned_takes_nothing_from_a_swapped_state_folder(aren
     state = arena.proposed(name) / "state"
     state.rmdir()
     state.symlink_to(victim.full)
+    arena.own(state)
     arena.approve(number)
     arena.agents.append(name)
     assert arena.wait_ended(number)["status"] == "deployed"

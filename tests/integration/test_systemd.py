@@ -174,7 +174,9 @@ built = Path("/var/lib/hyperhive/images")
 (built / "versions").write_text(json.dumps(asyncio.run(Images(built).build(["of-the-test"]))))
 """
 # Of the daemon's unit, what makes it a daemon.
-SERVING = re.compile(r"^(ExecStart|Type|NotifyAccess|Restart\w*|WatchdogSec)=.*\n", re.MULTILINE)
+SERVING = re.compile(
+    r"^(ExecStart|Type|NotifyAccess|Restart\w*|WatchdogSec|(Runtime|State)Directory\w*)=.*\n", re.MULTILINE
+)
 
 
 def test_packages_are_installed_with_what_the_service_may_do(machine: Machine) -> None:
@@ -187,7 +189,7 @@ def test_packages_are_installed_with_what_the_service_may_do(machine: Machine) -
     machine.write(Path("/srv/build.py"), BUILD)
     unit = SERVING.sub("", (machine.host.root / f"etc/systemd/system/{SERVICE}").read_text())
     assert "ProtectSystem=strict" in unit
-    command = f"[Service]\nType=oneshot\nExecStart={sys.executable} /srv/build.py\n"
+    command = f"[Service]\nType=oneshot\nReadWritePaths=/var/lib/hyperhive\nExecStart={sys.executable} /srv/build.py\n"
     machine.write(Path("/etc/systemd/system/building.service"), f"{unit}\n{command}")
     machine.host.run("systemctl", "daemon-reload")
     done = machine.host.attempt("systemctl", "start", "building.service")

@@ -124,4 +124,5 @@ async def _remove(what: str, folders: Sequence[Path]) -> None:
     except ProcessError as error:
         raise StorageError(f"{what} could not be removed: {error}", "try it again") from error
     if not done.ok:
-        raise StorageError(f"{what} could not be removed: {done.error_text}", "try it again")
+        hint = "try it again; what root has put there, only root can remove"
+        raise StorageError(f"{what} could not be removed: {done.error_text}", hint)

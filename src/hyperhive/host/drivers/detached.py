@@ -38,6 +38,7 @@ DESTROY_TIMEOUT_S = 5.0
 REPORT_TIMEOUT_S = 2.0
 # What is started gets nothing of the daemon's environment: it may hold a key.
 ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+_END_TIMEOUT_S = 1.0
 _KILLED = 128 + signal.SIGKILL
 _EXPLAINED = {
     ExitCause.OUT_OF_MEMORY: "the kernel killed it: out of memory",
@@ -168,6 +169,9 @@ class DetachedDriver(ABC):
         except FileNotFoundError:
             return
         except OSError as error:
+            # Of what is about to end the kernel knows no mounts any more.
+            if await wait_gone(init, _END_TIMEOUT_S):
+                return
             reason = f"how many terminals {name} may have cannot be bounded: {error.strerror}"
             raise DriverError(reason, "the kernel has to know `fspick` (5.2 or later), see `hive doctor`") from error
 
