@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.hives import run_hive
+from benchmarks.hives import list_daemon, run_hive
 from benchmarks.measure import Context, Row
-from benchmarks.processes import list_container, observe_memory, observe_spent
+from benchmarks.processes import list_container, observe_all_spent, observe_memory, observe_spent
 from hive_process import HiveProcess, wait_for
 from hyperhive.testing.fake_claude import install_fake_claude
 
@@ -50,7 +50,7 @@ def measure(context: Context) -> list[Row]:
         _run_load(hive, active, rounds=1)
         quiet = _watch_quiet(hive, context.choose(60, 15))
         load = _run_load(hive, active, rounds=context.choose(12, 3))
-        daemon = observe_memory([_pid(hive)])
+        daemon = observe_memory(list_daemon(hive))
         awake = [observe_memory(list_container(hive.run, name)) for name in idle]
         warm = [observe_memory(list_container(hive.run, name)) for name in active]
         left = sum(len(list_container(hive.run, name)) for name in asleep)
@@ -84,7 +84,7 @@ def measure(context: Context) -> list[Row]:
 def _run_load(hive: HiveProcess, agents: Sequence[str], rounds: int) -> _Load:
     """Gives each agent a message in each period, evenly spread, and waits until all is done."""
     turns = _count_turns(hive, agents)
-    daemon_s, containers_s = observe_spent(_pid(hive)).cpu_s, _observe_containers(hive, agents)
+    daemon_s, containers_s = observe_all_spent(list_daemon(hive)).cpu_s, _observe_containers(hive, agents)
     began = time.monotonic()
     with hive.client() as client:
         for index in range(rounds * len(agents)):
@@ -93,7 +93,7 @@ def _run_load(hive: HiveProcess, agents: Sequence[str], rounds: int) -> _Load:
             client.post("/api/messages", json=message).raise_for_status()
     wait_for(lambda: _all_rest(hive, agents), "the turns to end", 60, hive)
     seconds = time.monotonic() - began
-    daemon_s = observe_spent(_pid(hive)).cpu_s - daemon_s
+    daemon_s = observe_all_spent(list_daemon(hive)).cpu_s - daemon_s
     containers_s = _observe_containers(hive, agents) - containers_s
     return _Load(seconds, _count_turns(hive, agents) - turns, daemon_s, containers_s)
 
@@ -102,9 +102,9 @@ def _watch_quiet(hive: HiveProcess, seconds: int) -> float:
     """The share of a core that the daemon uses when it is left alone."""
     # What the turns before left to do is over by then.
     time.sleep(3)
-    before = observe_spent(_pid(hive))
+    before = observe_all_spent(list_daemon(hive))
     time.sleep(seconds)
-    return (observe_spent(_pid(hive)) - before).cpu_s / seconds
+    return (observe_all_spent(list_daemon(hive)) - before).cpu_s / seconds
 
 
 def _wake(hive: HiveProcess, agent: str) -> float:
@@ -129,8 +129,3 @@ def _observe_containers(hive: HiveProcess, agents: Collection[str]) -> float:
     """CPU seconds of all processes that run in containers now."""
     pids = [pid for agent in agents for pid in list_container(hive.run, agent)]
     return sum(observe_spent(pid).cpu_s for pid in pids)
-
-
-def _pid(hive: HiveProcess) -> int:
-    assert hive.process is not None
-    return hive.process.pid

@@ -11,7 +11,7 @@ from statistics import median
 
 from benchmarks.container_kinds import HARNESS_IMPORTED, Containers, Kind, Peers, make_place, start_silently
 from benchmarks.feed import open_feed, read_until
-from benchmarks.hives import run_hive
+from benchmarks.hives import list_daemon, run_hive
 from benchmarks.measure import Context, Rounds, Row
 from benchmarks.processes import Memory, observe_all_spent
 from hive_process import HiveProcess
@@ -33,10 +33,10 @@ def measure_crowd(context: Context, kind: Kind) -> list[Row]:
         _start_all(hive, names)
         for _ in range(context.choose(3, 1)):
             _stop_all(hive, names)
-            before_s = _observe_spent([_pid(hive)])
+            before_s = _observe_spent(list_daemon(hive))
             rounds.add("start", _start_all(hive, names))
             started = [pid for name in names for pid in containers.list_processes(name)]
-            rounds.add("cpu", _observe_spent([_pid(hive), *started]) - before_s)
+            rounds.add("cpu", _observe_spent([*list_daemon(hive), *started]) - before_s)
             peer_s, peer_cpu_s = _run_peers(peers, kind)
             rounds.add("peer", peer_s)
             rounds.add("peer cpu", peer_cpu_s)
@@ -126,8 +126,3 @@ def _observe_spent(pids: Sequence[int]) -> float:
 
 def _find_middle(memory: Sequence[Memory]) -> Memory:
     return sorted(memory, key=lambda each: each.pss_mb)[len(memory) // 2]
-
-
-def _pid(hive: HiveProcess) -> int:
-    assert hive.process is not None
-    return hive.process.pid

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from benchmarks.claude import BareClaude
 from benchmarks.first_request import AGENT, ENGINE
-from benchmarks.hives import Link, run_hive
+from benchmarks.hives import Link, list_daemon, run_hive
 from benchmarks.measure import Context, Row
 from benchmarks.processes import (
     Memory,
@@ -65,7 +65,7 @@ def _measure_daemon(context: Context) -> list[Row]:
     names = [f"a{index}" for index in range(_REGISTERED)]
     seconds = context.choose(20, 8)
     with run_hive(context.folder / "daemon", names=names[:1]) as small:
-        alone = observe_memory(_list_daemon(small))
+        alone = observe_memory(list_daemon(small))
         alone_cpu = _measure_cpu(small, seconds)
     with run_hive(context.folder / "full", names=names) as hive:
         sockets = Sockets()
@@ -74,7 +74,7 @@ def _measure_daemon(context: Context) -> list[Row]:
         for link in links:
             link.write(link.plan_recv(lambda _: None))
         full_cpu = _measure_cpu(hive, seconds)
-        full = observe_memory(_list_daemon(hive))
+        full = observe_memory(list_daemon(hive))
         sockets.close()
     bare = _measure_bare(_BARE_SERVER)
     what = f"{_CONNECTED} agents connected, {_REGISTERED} registered"
@@ -95,7 +95,7 @@ def _measure_cpu(hive: HiveProcess, seconds: int) -> float:
     """The share of a core that the daemon and its helper use when they are left alone."""
     # What the start left to do is over by then.
     time.sleep(3)
-    pids = _list_daemon(hive)
+    pids = list_daemon(hive)
     before = observe_all_spent(pids)
     time.sleep(seconds)
     return (observe_all_spent(pids) - before).cpu_s / seconds
@@ -108,10 +108,3 @@ def _measure_bare(program: str) -> Memory:
     memory = observe_memory([process.pid])
     end_program(process)
     return memory
-
-
-def _list_daemon(hive: HiveProcess) -> list[int]:
-    """The daemon, and the helper that it has where root started it."""
-    assert hive.process is not None
-    pid = hive.process.pid
-    return [pid, *find_commands(list_descendants(pid), "separation.helper")]

@@ -12,6 +12,7 @@ import orjson
 
 import hyperhive.host.store
 from benchmarks.contender import MESSAGES_PER_RECV, RECEIVERS, SENDERS, Body, Confirmed, Delivered, parse_number
+from benchmarks.processes import find_commands, list_descendants
 from benchmarks.sockets import Sockets
 from hive_process import HiveProcess
 from hyperhive.core.names import MANAGER
@@ -58,6 +59,13 @@ def register_agents(
 def _plan_uid(index: int) -> int | None:
     # As the daemon does it: a uid for each agent if it runs as root.
     return 1_900_000_000 + index if os.geteuid() == 0 else None
+
+
+def list_daemon(hive: HiveProcess) -> list[int]:
+    """The daemon, and the helper that it has where root started it."""
+    assert hive.process is not None
+    pid = hive.process.pid
+    return [pid, *find_commands(list_descendants(pid), "separation.helper")]
 
 
 @contextmanager
