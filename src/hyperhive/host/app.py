@@ -51,9 +51,9 @@ from hyperhive.host.store.store import Transaction
 from hyperhive.host.tokens import Tokens
 from hyperhive.system.cgroup_trees import observe_memory_bytes
 from hyperhive.system.clock import now
-from hyperhive.system.http_server import own_uid_or_root, peer_uid, serve_http
+from hyperhive.system.http_server import own_uid_or_root, serve_http
 from hyperhive.system.sd_notify import Systemd, take_systemd
-from hyperhive.system.sockets import bind_unix
+from hyperhive.system.sockets import bind_unix, peer_uid
 from hyperhive.wire.operator.hive import Hive
 
 log = structlog.get_logger(__name__)

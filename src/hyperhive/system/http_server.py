@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from hyperhive.system.http_types import Application
-from hyperhive.system.sockets import serve_socket
+from hyperhive.system.sockets import peer_uid, serve_socket
 from hyperhive.system.web_socket import MESSAGE_LIMIT_BYTES, PING_INTERVAL_S, BoundedWebSocket
 
 # Slow clients hold a connection no longer than this between two requests.
@@ -29,8 +28,6 @@ HEADERS_LIMIT_BYTES = 32 * 1024
 PEER_UID = "peer_uid"
 # How one is found out who is at the other end of a unix socket.
 FindUid = Callable[[socket.socket], int]
-# proc_sys_kernel(5), overflowuid: whom a user namespace does not know.
-OVERFLOW_UID = 65534
 
 
 class HttpListener:
@@ -162,13 +159,6 @@ class _GuardedProtocol(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """The uid of the process at the other end of a unix socket, as the kernel recorded it at connect."""
-    size = struct.calcsize("3i")
-    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return uid
 
 
 def own_uid_or_root(uid: int) -> bool:

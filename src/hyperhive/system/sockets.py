@@ -17,6 +17,8 @@ from pathlib import Path
 
 # sizeof(sun_path) is 108 on Linux, with the terminating zero.
 PATH_LIMIT_BYTES = 107
+# proc_sys_kernel(5), overflowuid: whom a user namespace does not know.
+OVERFLOW_UID = 65534
 # What the kernel caps at net.core.somaxconn anyway.
 BACKLOG = 512
 
@@ -81,6 +83,13 @@ def peer_pid(connection: socket.socket) -> int:
     size = struct.calcsize("3i")
     pid, _uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return pid
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The uid of the process at the other end of a unix socket, as the kernel recorded it at connect."""
+    size = struct.calcsize("3i")
+    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return uid
 
 
 def has_hung_up(connection: int) -> bool:

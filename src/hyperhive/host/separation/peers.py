@@ -7,7 +7,7 @@ are one and the same number; to the helper they are who they are.
 import socket
 import struct
 
-from hyperhive.system.http_server import OVERFLOW_UID, peer_uid
+from hyperhive.system.sockets import OVERFLOW_UID, peer_uid
 
 # The helper has a thread for this alone.
 _TIMEOUT_S = 2.0
