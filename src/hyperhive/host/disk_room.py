@@ -62,9 +62,12 @@ class DiskRoom:
         if not reserve_bytes or room.free_bytes - reserve_bytes > max(SLACK_BYTES, self._fall_bytes_per_s * AHEAD_S):
             self._searched_free_bytes = None
             return False
-        # One that was full at the last search, and has not become fuller since, is nobody's doing now.
-        step_bytes = min(SLACK_BYTES, reserve_bytes // 16)
-        return self._searched_free_bytes is None or room.free_bytes < self._searched_free_bytes - step_bytes
+        if self._searched_free_bytes is None:
+            return True
+        # One that was full at the last search, and has not become fuller since, is nobody's doing now. What was freed
+        # since then somebody may be filling again.
+        self._searched_free_bytes = max(self._searched_free_bytes, room.free_bytes)
+        return room.free_bytes < self._searched_free_bytes - min(SLACK_BYTES, reserve_bytes // 16)
 
     def note_searched(self) -> None:
         """It was urgent, and who takes the room was searched for."""
