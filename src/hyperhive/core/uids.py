@@ -10,6 +10,8 @@ from typing import Final
 FIRST_UID: Final = 1_900_000_000
 # The daemon's own, and its group, where it was started as root: nobody else's, and no agent's.
 DAEMON_UID: Final = FIRST_UID - 1
+# Whoever evaluates what an agent wrote in Nix: nobody's but that, and owner of no file.
+EVALUATION_UID: Final = FIRST_UID - 2
 # As many as a system's own programs may expect.
 RANGE_WIDTH: Final = 65536
 # The agent's user inside, whatever its uid on the host.

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         pattern=r"^([a-z][a-z0-9-]{1,30})?$",
         description="The Debian suite of containers' images, such as bookworm; the machine's if not named.",
     )
+    nix_inputs: str = Field(
+        default="", description="What systems of agents are built from on NixOS: hyperhive=/PATH nixpkgs=/PATH …"
+    )
     upstream: AnyHttpUrl | None = Field(
         default=None, description=f"The Messages API, or one compatible with it; {DEFAULT_UPSTREAM} if not named."
     )

@@ -142,12 +142,12 @@ def plan_sandbox(
     scratch = [mount for mount in mounts if _in_scratch(mount.target)]
     view = ["--proc", "/proc", *_render_devices(), *_render_scratch()]
     if not as_root:
-        system = _render_mounts([mount for mount in mounts if mount not in scratch], machine.links)
-        arguments = [*system, *view, *_render_mounts(scratch)]
+        system = render_mounts([mount for mount in mounts if mount not in scratch], machine.links)
+        arguments = [*system, *view, *render_mounts(scratch)]
         return Sandbox((*_render_isolation(spec, status_fd, alive_fd), *arguments, *_render_end(spec)))
     # What the outer one has mounted below a scratch folder is bound anew on top of it.
     again = [replace(mount, source=mount.target) for mount in scratch]
-    arguments = ["--bind", "/", "/", *view, *_render_mounts(again)]
+    arguments = ["--bind", "/", "/", *view, *render_mounts(again)]
     return Sandbox(
         arguments=(*_render_isolation(spec, status_fd, alive_fd), *arguments, *_render_end(spec)),
         prepare=tuple(_render_preparation(mounts, machine.links)),
@@ -160,7 +160,7 @@ def _render_preparation(mounts: Sequence[Mount], links: Sequence[tuple[str, Path
     # The host's own proc: the kernel lets the inner bubblewrap mount another only where it sees a whole one.
     # It is hidden below that one, and cannot be uncovered without a capability.
     system = ["--dev-bind", "/proc", "/proc", "--dev", "/dev"]
-    return [*scratch, *_render_mounts(mounts, links), *system, "--remount-ro", "/"]
+    return [*scratch, *render_mounts(mounts, links), *system, "--remount-ro", "/"]
 
 
 def _render_isolation(spec: ContainerSpec, status_fd: int, alive_fd: int) -> list[str]:
@@ -192,7 +192,8 @@ def _render_end(spec: ContainerSpec) -> list[str]:
     return ["--remount-ro", "/", "--clearenv", *environment, "--chdir", str(spec.working_folder)]
 
 
-def _render_mounts(mounts: Sequence[Mount], links: Sequence[tuple[str, Path]] = ()) -> list[str]:
+def render_mounts(mounts: Sequence[Mount], links: Sequence[tuple[str, Path]] = ()) -> list[str]:
+    """bubblewrap's arguments for mounts, the higher first, in folders that everybody may enter, and for links."""
     arguments: list[str] = []
     for parent in _list_parents(mount.target for mount in mounts):
         arguments += _render_folder(parent)

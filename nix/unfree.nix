@@ -1,0 +1,2 @@
+# The one package without a free licence that a hive needs.
+{ lib }: package: lib.getName package == "claude-code"

@@ -1,0 +1,158 @@
+"""Evaluates what an agent wrote in Nix, with nothing in reach: no network, no file of the machine, no privilege.
+
+nix itself is asked for a pure evaluation, which reads the flake and its inputs and nothing else. Around it is a
+sandbox (see `nix_room`), so that a bug in nix is no way out. It writes to memory of its own, and nothing of it is left
+when it ends: there is nothing to clean up, and evaluations know nothing of one another.
+"""
+
+import asyncio
+import contextlib
+import math
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hyperhive.core.errors import InvalidInputError
+from hyperhive.host.drivers.nix_errors import Failure, parse_failure
+from hyperhive.host.drivers.nix_room import FLAKE, Nix, Room, observe_nix
+from hyperhive.host.drivers.nixos_flake import AGENT_FILE, CONFIG_FOLDER, load_inputs
+from hyperhive.host.drivers.protocol import DriverError
+from hyperhive.system.process import Completed, ProcessError, run
+
+TIME_LIMIT_S = 60.0
+MEMORY_LIMIT_BYTES = 4 * 1024**3
+# Many times what the options of one agent come to.
+OUTPUT_LIMIT_BYTES = 1024 * 1024
+# What `run` is left beyond the time limit, so that it is ours that counts.
+_GRACE_S = 30.0
+# An exit status above it is a signal's number and that.
+_BY_SIGNAL = 128
+
+_SETTINGS = {
+    "pure-eval": "true",
+    "allow-import-from-derivation": "false",
+    "use-registries": "false",
+    "accept-flake-config": "false",
+    "eval-cache": "false",
+    # Whatever asks for it: nothing is built, and nothing fetched.
+    "substitute": "false",
+    "max-jobs": "0",
+    "builders": "",
+}
+_EVALUATE = (
+    *("eval", "--extra-experimental-features", "nix-command flakes"),
+    *(part for name, value in _SETTINGS.items() for part in ("--option", name, value)),
+    # Read-only: what an agent would have written to the store is only named. The flake itself is copied there.
+    *("--read-only", "--no-write-lock-file", "--show-trace"),
+)
+_HINT = "a config can use its own files and the options of NixOS, and nothing else"
+
+
+async def evaluate_agent(
+    flake: Path,
+    *,
+    nix: Nix | None = None,
+    timeout_s: float = TIME_LIMIT_S,
+    memory_bytes: int = MEMORY_LIMIT_BYTES,
+) -> bytes:
+    """What an agent's config comes to: the JSON of `agentConfig` of the flake that `write_flake` wrote.
+
+    As root it is EVALUATION_UID that evaluates, else the caller without any rights. Raises InvalidInputError for what
+    is the config's fault, such as `agent.nix line 12: attribute 'foo' missing`, also if it takes longer than
+    `timeout_s` or more than `memory_bytes`; and DriverError for what is the machine's. Nothing of it runs or is there
+    afterwards, also if the caller is cancelled or ends. It may be called several times at once.
+    """
+    room = Room(nix or observe_nix(), flake, load_inputs(flake))
+    return await _Evaluation(room, "agentConfig", ("--json",), timeout_s, memory_bytes).find()
+
+
+async def evaluate_system(
+    flake: Path,
+    *,
+    nix: Nix | None = None,
+    timeout_s: float = TIME_LIMIT_S,
+    memory_bytes: int = MEMORY_LIMIT_BYTES,
+) -> str:
+    """The name of what an agent's whole system would be built by (`/nix/store/….drv`); nothing is built or written.
+
+    For whoever is about to build it with more rights. A pure evaluation comes to the same each time: so it ends there,
+    too, needs as much, and fetches nothing. Raises as `evaluate_agent`, and may be called as that.
+    """
+    room = Room(nix or observe_nix(), flake, load_inputs(flake))
+    system = "nixosConfigurations.container.config.system.build.toplevel.drvPath"
+    return (await _Evaluation(room, system, ("--raw",), timeout_s, memory_bytes).find()).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    room: Room
+    attribute: str
+    form: Sequence[str]
+    timeout_s: float
+    memory_bytes: int
+
+    async def find(self) -> bytes:
+        """Raises InvalidInputError and DriverError."""
+        try:
+            done = await self._run()
+        except TimeoutError as error:
+            what = f"{AGENT_FILE}: it is not evaluated within {self.timeout_s:g} s"
+            raise InvalidInputError(what, "is there an endless loop, or far too much of something?") from error
+        if not done.ok:
+            raise await self._judge(self._explain(done))
+        if len(done.stdout) > OUTPUT_LIMIT_BYTES:
+            what = f"{AGENT_FILE}: its options come to more than {OUTPUT_LIMIT_BYTES // 1024:,} KiB"
+            raise InvalidInputError(what, "keep long texts in files of their own")
+        return done.stdout
+
+    async def _judge(self, failure: Failure) -> InvalidInputError | DriverError:
+        """Whose fault it is. Without a place it is the config's if one that says nothing can be evaluated."""
+        if failure.file is None:
+            control = replace(self, room=replace(self.room, says_nothing=True))
+            try:
+                done = await control._run()  # noqa: SLF001 - of the same class
+                problem = "" if done.ok else control._explain(done).text  # noqa: SLF001
+            except TimeoutError:
+                problem = f"it takes more than {self.timeout_s:g} s"
+            if problem:
+                hint = "are nix and the inputs in nix_inputs in order?"
+                return DriverError(f"no config can be evaluated: {problem}", hint)
+        return InvalidInputError(failure.render(), _HINT)
+
+    async def _run(self) -> Completed:
+        """Raises TimeoutError, and DriverError if it cannot be started."""
+        with contextlib.ExitStack() as handles:
+            numbers, argv = self._plan(handles)
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    return await run(
+                        argv,
+                        timeout_s=self.timeout_s + _GRACE_S,
+                        env={"PATH": self.room.path},
+                        cwd=Path("/"),
+                        pass_fds=numbers,
+                    )
+            except ProcessError as error:
+                raise DriverError(f"no config can be evaluated: {error}", "is bubblewrap installed?") from error
+
+    def _plan(self, handles: contextlib.ExitStack) -> tuple[list[int], list[str]]:
+        # Garbage is collected by several threads, so that there may be more of processor time.
+        seconds = 4 * math.ceil(self.timeout_s)
+        limits = ["prlimit", f"--as={self.memory_bytes}", f"--cpu={seconds}", "--core=0", "--"]
+        command = [*_EVALUATE, "--store", self.room.store, *self.form, "--", f"path:{FLAKE}#{self.attribute}"]
+        try:
+            numbers, argv = self.room.plan(command, handles)
+        except OSError as error:
+            raise DriverError(f"no config can be evaluated: {error}", "is there memory left?") from error
+        return numbers, [*limits, *argv]
+
+    def _explain(self, done: Completed) -> Failure:
+        if b"\nerror: out of memory" in done.stderr:
+            return Failure(f"it takes more than {self.memory_bytes // 1024**2:,} MiB of memory")
+        if b"error:" not in done.stderr and done.status > _BY_SIGNAL:
+            cause = signal.strsignal(done.status - _BY_SIGNAL)
+            return Failure(f"nix itself was ended ({cause}): is there a recursion without an end?")
+        top = self.room.flake / CONFIG_FOLDER
+        files = {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+        return parse_failure(done.stderr, files, self.room.names)
