@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Kinds of steps: a program that is run, a transaction of the database.
-PROGRAM, COMMIT = "program", "commit"
+# Kinds of steps: a program that is run, a transaction of the database, a folder that is moved.
+PROGRAM, COMMIT, MOVE = "program", "commit", "move"
 
 
 def replace_function(function: Callable[..., Any], by: Callable[..., Any]) -> None:

@@ -67,6 +67,7 @@ READS: dict[str, list[str]] = {
 WRITES = {
     *("spawn", "send", "approve", "deny", "revert", "discard", "revive", "purge", "pause", "grant", "login", "tail"),
     *("show", "shell", "egress allow", "token create", "webhook add", "backup", "restore", "images prune"),
+    "import-first-hive",
     *("snapshot take", "snapshot restore", "snapshot fork", "snapshot export", "snapshot import"),
 }
 POLICY_VERDICTS = {0, 1, 4}

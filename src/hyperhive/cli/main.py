@@ -21,6 +21,7 @@ from hyperhive.cli import (
     drafts,
     egress,
     files,
+    first_hive,
     flow,
     hive,
     images,
@@ -64,7 +65,7 @@ for group in (
     *(quotas, images),
     *(journal, files, shell, completion, snapshots),
     *(reminders, needs, devices, notifier, mcp, flow, tokens, top, webhooks, backup, audit),
-    *(install, uninstall),
+    *(install, uninstall, first_hive),
 ):
     app.add_typer(group.commands)
 

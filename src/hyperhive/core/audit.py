@@ -43,6 +43,7 @@ class AuditName(StrEnum):
     HIVE_STARTED = "hive.started"
     HIVE_STOPPED = "hive.stopped"
     HIVE_RESTORED = "hive.restored"
+    FIRST_HIVE_IMPORTED = "first_hive.imported"
     BACKUP_TAKEN = "backup.taken"
     OPERATOR_ACTED = "operator.acted"
     AGENT_DESIRED = "agent.desired"
