@@ -59,7 +59,8 @@ class RigError(Exception):
 class Booted:
     """One such machine in `folder`. `boot`, `run`, `power_off`; `remove` at the end, whatever happened."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: Path | None = None) -> None:
+        """`base` is the tree to copy, where another than `find_base()` is wanted."""
         _check_programs()
         self.folder = folder
         self.root = folder / "root"
@@ -68,7 +69,7 @@ class Booted:
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
         _end_orphans()
-        subprocess.run(["cp", "-a", "--reflink=auto", f"{find_base()}/.", self.root], check=True, timeout=300)
+        subprocess.run(["cp", "-a", "--reflink=auto", f"{base or find_base()}/.", self.root], check=True, timeout=300)
         (self.root / "etc/machine-id").write_text(f"{secrets.token_hex(16)}\n")
         (self.root / "var/log/journal").mkdir(exist_ok=True)
         # The program may be in the home of root here, and every user is to run it there.
@@ -144,14 +145,15 @@ class Booted:
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"it does not power off:\n{self.log[-4000:]}") from error
         finally:
-            self._cut_power()
+            self.cut_power()
 
     def remove(self) -> None:
         """Leaves nothing of it: processes, control groups, files."""
-        self._cut_power()
+        self.cut_power()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def _cut_power(self) -> None:
+    def cut_power(self) -> None:
+        """Leaves nothing of it but its files."""
         _end_groups(self._groups)
         if self._process is not None:
             self._process.kill()
@@ -204,13 +206,13 @@ def booted(folder: Path) -> Generator[Booted]:
 # -- the root ----------------------------------------------------------------------------------------------
 
 
-def find_base() -> Path:
+def find_base(packages: tuple[str, ...] = PACKAGES) -> Path:
     """The tree that machines are copies of; built if this recipe was not built before. Raises RigError."""
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     suite = release.get("VERSION_CODENAME", "").strip('"')
     if not suite:
         raise RigError("machines for tests are of the suite of this one, which must be a Debian or an Ubuntu")
-    made_from = json.dumps([RECIPE, PACKAGES, suite, os.uname().machine])
+    made_from = json.dumps([RECIPE, packages, suite, os.uname().machine])
     folder = find_folder().parent / "booted"
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -221,19 +223,19 @@ def find_base() -> Path:
         if not base.exists():
             staging = folder / "staging"
             shutil.rmtree(staging, ignore_errors=True)
-            _build(suite, staging, folder / "fetching.conf")
+            _build(suite, staging, folder / "fetching.conf", packages)
             staging.rename(base)
     return base
 
 
-def _build(suite: str, target: Path, fetching: Path) -> None:
+def _build(suite: str, target: Path, fetching: Path, packages: tuple[str, ...]) -> None:
     config = subprocess.run(
         ["apt-config", "dump", "--format", '%F "%v";%n', "Acquire"], check=True, capture_output=True, text=True
     )
     fetching.write_text(select_fetching(config.stdout))
     argv = [
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
-        *(f"--include={','.join(PACKAGES)}", f"--aptopt={fetching}"),
+        *(f"--include={','.join(packages)}", f"--aptopt={fetching}"),
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "info", "locale")),
         *(suite, str(target), *map(str, list_host_sources())),
     ]

@@ -19,6 +19,19 @@ async def call(data: Path, *args: str, stdin: bytes = b"", **environment: str) -
     )
 
 
+async def call_on_nixos(data: Path, *args: str, **environment: str) -> Completed:
+    """The same on a machine that says of itself that it is a NixOS. Needs root."""
+    (data / "etc").mkdir(exist_ok=True)
+    (data / "etc/NIXOS").touch()
+    # In a mount namespace of its own.
+    laid = f'mount -t overlay -o "lowerdir={data}/etc:/etc" overlay /etc && exec "$@"'
+    return await run(
+        ["unshare", "--mount", "sh", "-ec", laid, "sh", sys.executable, "-m", "hyperhive.cli.main", *args],
+        timeout_s=60,
+        env=make_environment(data) | environment,
+    )
+
+
 def make_environment(data: Path) -> dict[str, str]:
     """The command's environment, for the hive on `data`."""
     return _own_environment() | {"HIVE_DATA": str(data)}

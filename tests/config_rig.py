@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from hyperhive.host.budgets import Spending
 from hyperhive.host.config_views import ConfigViews
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.drafts import Drafts
+from hyperhive.host.drivers.protocol import Driver
 from hyperhive.host.drivers.registry import make_driver
 from hyperhive.host.feed import Feed
 from hyperhive.host.kept import Kept
@@ -138,7 +139,9 @@ class ConfigRig:
 
 
 @asynccontextmanager
-async def open_config_rig(folder: Path) -> AsyncGenerator[ConfigRig]:
+async def open_config_rig(
+    folder: Path, wrap: Callable[[Driver], Driver] = lambda driver: driver
+) -> AsyncGenerator[ConfigRig]:
     """A hive's services on `folder`, with a manager. Opened again on the same folder it is the daemon's next start."""
     roots = Roots(folder / "data", folder / "run")
     roots.data.mkdir(exist_ok=True)
@@ -146,7 +149,7 @@ async def open_config_rig(folder: Path) -> AsyncGenerator[ConfigRig]:
     work.mkdir(exist_ok=True)
     feed = Feed()
     store = Store(roots.database, "hive", feed.publish_events)
-    driver = make_driver("bubblewrap", roots)
+    driver = wrap(make_driver("bubblewrap", roots))
     parking = Parking(store)
     feed.listen(parking.on_event)
     roster = Roster(store, feed, driver.name, parking, lambda _: Spending(0, 0.0, False, None, None))

@@ -62,7 +62,7 @@ Attempts = dict[str, Callable[[], object]]
 def main(wanted: dict[str, Any]) -> dict[str, str]:
     roots = Roots(Path(wanted["data"]), Path(wanted["run"]))
     key = _keep_key()
-    plan = Plan(str(roots.data), str(roots.run), str(roots.images_folder), "bubblewrap", "", "", "")
+    plan = Plan(str(roots.data), str(roots.run), str(roots.images_folder), "bubblewrap", "", "", "", "")
     # It ends with what is held here.
     sockets = separate(roots, plan, Places(kept_secret=[Path(wanted["notify"])]))
     [helper] = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

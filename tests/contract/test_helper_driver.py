@@ -12,9 +12,12 @@ import driver_checks
 from driver_rig import Rig, open_rig
 from driver_runner import KINDS
 from helper_rig import open_helper_rig
+from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
-from hyperhive.host.drivers.registry import find_images
-from hyperhive.host.separation.client import HelperDriver, HelperImages
+from hyperhive.host.drivers.protocol import ContainerState
+from hyperhive.host.drivers.registry import find_images, find_revision
+from hyperhive.host.separation.client import HelperBuilder, HelperDriver, HelperImages
+from nixos_rig import AGENT, open_nixos_rig
 
 # All that has a spec, or an answer of its own: the rest of the suite is about what a driver does with them.
 WITH_IMAGES = (
@@ -63,3 +66,24 @@ def test_so_does_one_with_images(name: str, kind: str, tmp_path: Path) -> None:
 async def test_a_driver_without_images_has_none_behind_the_helper_either(tmp_path: Path) -> None:
     async with open_helper_rig(tmp_path, BubblewrapDriver(tmp_path / "containers")) as rig:
         assert find_images(HelperDriver("bubblewrap", rig.open_helper(), None)) is None
+
+
+async def test_so_does_the_one_of_nixos_whose_containers_have_systems_of_their_own(tmp_path: Path) -> None:
+    async with open_nixos_rig(tmp_path) as rig, open_helper_rig(tmp_path, rig.driver) as helper_rig:
+        driver = HelperBuilder("nixos", helper_rig.open_helper(), None)
+        await driver.prepare()
+        assert find_revision(driver) == rig.inputs.revision
+        files = {"agent.nix": AGENT, "notes/a.txt": b"\0\xff"}
+        rig.write_config(files)
+        await driver.build_system("alice", files)
+        assert {path: (rig.place() / "next/config" / path).read_bytes() for path in files} == files
+        spec = rig.spec()
+        await driver.create(spec)
+        await driver.start(spec)
+        seen = await driver.observe("alice")
+        assert (seen.state, seen.revision) == (ContainerState.RUNNING, rig.inputs.revision)
+        assert seen == await rig.driver.observe("alice")
+        with pytest.raises(InvalidInputError, match=r"no agent\.nix"):
+            await driver.build_system("alice", {"agent.toml": b""})
+        await driver.destroy("alice")
+        assert (await driver.observe("alice")).state is ContainerState.ABSENT

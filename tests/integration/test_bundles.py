@@ -57,10 +57,13 @@ class Rig:
         return read_folder(self.folder / "applied") | read_folder(self.folder / "staging")
 
     async def refuse(self, content: bytes, name: str, notes: str = "") -> HiveError:
-        """The error that a bundle is refused with; nothing of it is left."""
+        """The error that a bundle is refused with, also if it is only to be read; nothing of it is left."""
         before = self.state()
+        with pytest.raises((InvalidInputError, TooLargeError)) as read:
+            await self.repository.read_bundle(content, name, notes)
         with pytest.raises((InvalidInputError, TooLargeError)) as caught:
             await self.repository.import_bundle(content, name, notes)
+        assert read.value.message == caught.value.message
         assert self.state() == before
         assert str(self.folder) not in caught.value.message + caught.value.hint
         assert caught.value.hint
@@ -89,6 +92,19 @@ async def test_a_commit_on_main_is_imported_with_what_it_needs(rig: Rig) -> None
     assert await rig.repository.is_ancestor(rig.first, tip.oid)
     assert (await rig.repository.find_main()) == rig.first
     assert not list((rig.folder / "staging").iterdir())
+
+
+async def test_a_bundle_is_read_without_a_trace(rig: Rig) -> None:
+    root, *blobs = plain_tree({"agent.nix": b"{ }", "more.nix": b"1"})
+    tip = commit(root, [rig.first])
+    content = bundle_of(tip, [root, *blobs], [rig.first])
+    before = rig.state()
+    files = await rig.repository.read_bundle(content, tip.oid, base=rig.first)
+    assert files == {"agent.nix": b"{ }", "more.nix": b"1"}
+    assert rig.state() == before
+    with pytest.raises(InvalidInputError, match="does not descend"):
+        await rig.repository.read_bundle(bundle_of(stray := commit(root), [root, *blobs]), stray.oid, base=rig.first)
+    assert rig.state() == before
 
 
 async def test_the_same_bundle_again_is_no_error(rig: Rig) -> None:

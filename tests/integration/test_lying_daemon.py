@@ -57,7 +57,7 @@ async def liar(tmp_path: Path) -> AsyncIterator[Liar]:
         for folder in (roots.state_folder(agent), roots.claude_folder(agent), roots.agent_sockets_folder(agent)):
             os.chown(folder, uid, uid)
     program, verbs, peers = start_helper(
-        Plan(str(roots.data), str(roots.run), str(roots.images_folder), "bubblewrap", "", "", "")
+        Plan(str(roots.data), str(roots.run), str(roots.images_folder), "bubblewrap", "", "", "", "")
     )
     with peers:
         helper = Helper(verbs)
@@ -168,12 +168,16 @@ async def test_what_is_not_its_own_is_refused_and_noted(liar: Liar, lie: Lie, ve
     assert not {verb.value} & {row[0] for row in liar.notes("ok")}
 
 
-@pytest.mark.parametrize("verb", [Verb.STOP, Verb.DESTROY, Verb.EXEC, Verb.OBSERVE, Verb.LOGS])
+@pytest.mark.parametrize(
+    "verb", [Verb.STOP, Verb.DESTROY, Verb.EXEC, Verb.OBSERVE, Verb.LOGS, Verb.EVALUATE, Verb.BUILD_SYSTEM]
+)
 async def test_other_programs_of_the_machine_have_no_name_here(liar: Liar, verb: Verb) -> None:
-    more = {
+    more: dict[Verb, dict[str, Any]] = {
         Verb.STOP: {"timeout_s": 1.0},
         Verb.EXEC: {"command": ["id"], "timeout_s": 1.0},
         Verb.LOGS: {"offset": 0, "limit_bytes": 10},
+        Verb.EVALUATE: {"files": {}},
+        Verb.BUILD_SYSTEM: {"files": {}},
     }
     for name in ("../../helper", "/etc", "a/b", "..", "-rf"):
         with pytest.raises(HiveError) as refused:

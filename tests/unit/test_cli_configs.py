@@ -24,13 +24,13 @@ from fake_hive import (
     refuse_with,
     run_fake_hive,
 )
-from hyperhive.cli.configs import CONFIG_FILE, parse_version, render_config, render_file, render_history
+from hyperhive.cli.configs import CONFIG_FILES, parse_version, render_config, render_file, render_history
 from hyperhive.cli.policy import EXIT_STATUSES, render_decision, render_permissions
 from hyperhive.cli.rendering import Screen
 from hyperhive.core.approvals import ApprovalStatus
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError
 from hyperhive.core.policy import Verdict
-from hyperhive.wire import agent_config
+from hyperhive.wire import agent_config, agent_nix
 from hyperhive.wire.operator.base import Model
 
 SCREEN = Screen(now=NOW)
@@ -137,6 +137,12 @@ async def test_a_config_is_shown_with_commit_files_and_text(hive: FakeHive) -> N
     assert json.loads((await call(hive.data, "config", "alice", "--json")).stdout) == row(CONFIG)
 
 
+async def test_a_config_that_is_written_in_nix_is_shown_with_its_text(hive: FakeHive) -> None:
+    files = [row(CONFIG.files[0], path="agent.nix", text="{ }\n")]
+    hive.answers["GET /api/agent-config/alice"] = answer_with(row(CONFIG, files=files))
+    assert "agent.nix\n    { }\n" in (await call(hive.data, "config", "alice")).stdout.decode()
+
+
 async def test_a_file_of_the_config_is_printed_alone_and_safely(hive: FakeHive) -> None:
     files = [row(CONFIG.files[0], text="\ta\x1b[2J\u200b\nb\n")]
     hive.answers["GET /api/agent-config/alice"] = answer_with(row(CONFIG, files=files))
@@ -164,8 +170,8 @@ def test_a_config_that_cannot_be_used_says_so_first() -> None:
     assert "nothing is known to be allowed" in render_permissions(view, SCREEN)
 
 
-def test_the_file_of_a_config_has_the_name_that_the_contract_gives_it() -> None:
-    assert CONFIG_FILE == agent_config.CONFIG_FILE
+def test_the_files_of_a_config_have_the_names_that_the_contract_gives_them() -> None:
+    assert CONFIG_FILES == (agent_config.CONFIG_FILE, agent_nix.NIX_FILE)
 
 
 async def test_the_history_marks_what_runs_and_tells_reasons(hive: FakeHive) -> None:

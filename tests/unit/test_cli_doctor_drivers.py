@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cli_process import call_on_nixos
 from hyperhive.cli.doctor_checks import Check, CheckStatus, missing, ok
 from hyperhive.cli.doctor_drivers import (
     Asked,
@@ -23,6 +24,7 @@ from hyperhive.cli.doctor_drivers import (
     read_driver,
 )
 from hyperhive.cli.doctor_images import check_folder, check_images, decide_suite, judge_images
+from hyperhive.cli.doctor_nixos import check_found, check_inputs, parse_service_environment
 from hyperhive.core.paths import Roots
 from hyperhive.system import kernel_probe
 from hyperhive.system.process import run
@@ -67,7 +69,7 @@ async def test_one_driver_is_told_in_detail_and_the_others_in_a_line(roots: Root
     needed = {"root", "runsc", "systemd-nspawn", "mmdebstrap", "apt-get", "unshare", "setpriv", "kernel", "base image"}
     assert needed | {"driver", "bubblewrap", "nspawn"} <= set(checks)
     assert "bwrap" not in checks
-    for name in ("bubblewrap", "nspawn"):
+    for name in ("bubblewrap", "nspawn", "nixos"):
         assert checks[name].status is CheckStatus.OK and checks[name].detail.startswith("not in use")
     assert not [check for check in checks.values() if check.status is not CheckStatus.OK and not check.mend]
 
@@ -188,3 +190,54 @@ def test_without_a_hive_the_base_is_looked_for_in_its_folder(tmp_path: Path) -> 
 def test_the_suite_is_the_one_that_is_named(roots: Roots) -> None:
     assert decide_suite({"HIVE_IMAGE_SUITE": "trixie"}) == "trixie"
     assert check_images(roots, {"HIVE_IMAGE_SUITE": "trixie"}, None).status is CheckStatus.WARN
+
+
+# -- nixos -----------------------------------------------------------------------------------------------------
+
+
+async def test_on_another_machine_the_nixos_driver_lacks_a_nixos(roots: Roots) -> None:
+    checks = {check.name: check for check in await check_drivers(Asked(roots, {"HIVE_DRIVER": "nixos"}, None))}
+    assert {"driver", "root", "NixOS", "nixos-container", "machinectl", "bwrap", "nix", "nix inputs"} <= set(checks)
+    assert "base image" not in checks
+    for name in ("NixOS", "nix inputs"):
+        assert checks[name].status is CheckStatus.MISSING and "services.hyperhive" in checks[name].mend
+    assert checks["nix"].status is CheckStatus.OK and "with flakes" in checks["nix"].detail
+
+
+async def test_a_machine_that_is_a_nixos_is_told_by_its_marker(tmp_path: Path) -> None:
+    named = f"hyperhive={tmp_path} nixpkgs={tmp_path}"
+    done = await call_on_nixos(tmp_path, "doctor", "--json", HIVE_DRIVER="nixos", HIVE_NIX_INPUTS=named)
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert "this machine is none" not in checks["NixOS"]["detail"]
+    assert checks["nix inputs"]["status"] == "ok"
+    assert "hive install" not in checks["service"]["detail"]
+
+
+def test_what_systems_are_built_from_must_be_named_and_there(tmp_path: Path) -> None:
+    there = f"hyperhive={tmp_path} nixpkgs={tmp_path} unstable={tmp_path}"
+    assert check_inputs(there, is_used=False) == ok("nix inputs", "hyperhive, nixpkgs, unstable")
+    for text, told in (
+        ("", "HIVE_NIX_INPUTS is not set"),
+        (f"nixpkgs={tmp_path}", "does not name hyperhive"),
+        ("nonsense", "does not name hyperhive and nixpkgs"),
+        (f"{there}/none\x1b[31m", "not there: "),
+    ):
+        check = check_inputs(text, is_used=False)
+        assert check.status is CheckStatus.MISSING and told in check.detail and check.mend
+        assert "\x1b" not in check.detail
+    # What runs was told it by somebody.
+    assert check_inputs("", is_used=True).status is CheckStatus.OK
+
+
+def test_what_the_service_is_told_of_containers_is_read_from_systemd() -> None:
+    shown = 'Environment=HIVE_DRIVER=nixos "HIVE_NIX_INPUTS=hyperhive=/a nixpkgs=/b" HIVE_DATA=/x "ODD=\\"" PATH\n'
+    told = {"HIVE_DRIVER": "nixos", "HIVE_NIX_INPUTS": "hyperhive=/a nixpkgs=/b"}
+    assert parse_service_environment(shown) == told
+    for nothing in ("", "Environment=\n", 'Environment="HIVE_DRIVER=nixos\n'):
+        assert parse_service_environment(nothing) == {}
+
+
+def test_a_program_is_there_or_not() -> None:
+    assert check_found("bwrap", "/usr/bin/bwrap") == ok("bwrap", "/usr/bin/bwrap")
+    lacking = check_found("nixos-container", None)
+    assert lacking.status is CheckStatus.MISSING and "nixos-rebuild switch" in lacking.mend

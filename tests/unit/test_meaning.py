@@ -250,3 +250,28 @@ def test_what_the_hosts_network_gives_away_is_said() -> None:
     assert row.before == "proxied"
     for word in ("loopback", "abstract sockets", "private network", "nothing is recorded"):
         assert word in row.after
+
+
+def test_an_agent_nix_has_a_row_beside_those_of_its_options_as_it_makes_a_system() -> None:
+    before, after = AgentConfig(), AgentConfig(allowed_recipients=["bob"])
+    rows = plan_meaning(before, after, [make_file("agent.nix"), make_file("more.nix")])
+    assert tell(rows)[-2:] == [
+        (
+            "files",
+            "changed",
+            "agent.nix",
+            "10 bytes",
+            "20 bytes, 3 lines added, 1 removed, with its system: see the diff",
+        ),
+        ("files", "changed", "more.nix", "10 bytes", "20 bytes, 3 lines added, 1 removed"),
+    ]
+    assert plan_effect(rows) is Effect.REBUILD
+    # Also if no option differs: it may be another system all the same.
+    [alone] = plan_meaning(before, before, [make_file("agent.nix")])
+    assert alone.effect is Effect.REBUILD
+    [removed] = plan_meaning(before, before, [make_file("agent.nix", "removed")])
+    assert removed.after == ""
+
+
+def test_an_agent_toml_has_no_row_of_its_own() -> None:
+    assert plan_meaning(AgentConfig(), AgentConfig(), [make_file("agent.toml")]) == []

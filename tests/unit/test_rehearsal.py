@@ -180,6 +180,28 @@ async def test_the_manager_proposes_a_real_commit_of_a_changed_config(tmp_path: 
     assert line in send[1]["body"]
 
 
+@pytest.mark.parametrize("module", ["# mine\n{ }\n", '{ lib, ... }:\n{\n  hyperhive.model = "old";\n}\n'])
+async def test_on_nixos_the_manager_sets_the_option_of_that_name(tmp_path: Path, module: str) -> None:
+    view = ManagerView(tmp_path)
+    config = view.add("researcher")
+    (config / "agent.toml").unlink()
+    view.deploy("researcher", commit(config, {"agent.nix": module}))
+    wishes = {
+        "give researcher the model claude-haiku-4-5": 'hyperhive.model = "claude-haiku-4-5";',
+        "allow researcher only git and ls": 'hyperhive.bash.allow = [ "git *" "ls *" ];',
+        # What was there is not left beside it.
+        "give researcher the model opus": 'hyperhive.model = "opus";',
+    }
+    for wish, line in wishes.items():
+        command = play("manager", [message("operator", wish, 4)])[0][1]["command"]
+        done = await run(["bash", "-c", command.replace("/agents/", f"{view.agents}/")], timeout_s=30, env=ENVIRONMENT)
+        assert done.ok, done.error_text
+        view.deploy("researcher", done.stdout.decode().split()[-1])
+        lines = git(config, "show", "HEAD:agent.nix").splitlines()
+        assert lines[-2:] == [f"  {line}", "}"]
+        assert sum(text.strip().startswith(line.split(" = ")[0]) for text in lines) == 1
+
+
 def test_the_manager_tells_the_operator_when_a_change_could_not_be_proposed() -> None:
     wish = [message("operator", "allow researcher only git")]
     results = ["fatal: no such folder", "'fatal: no such folder' does not name one commit"]

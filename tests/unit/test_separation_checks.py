@@ -1,5 +1,6 @@
 """What root's helper refuses of whoever has taken over the daemon: each attempt leaves a line, and never a deed."""
 
+import base64
 import copy
 import json
 import socket
@@ -16,6 +17,7 @@ from helper_rig import COMMIT, HelperRig, Peer, make_agent, make_checks, make_sp
 from hyperhive.core.names import container_name
 from hyperhive.core.paths import Roots
 from hyperhive.core.uids import DAEMON_UID, FIRST_RANGED_UID, FIRST_UID, LAST_UID, RANGE_WIDTH
+from hyperhive.host.configs.trees import FILE_LIMIT_BYTES, FILES_LIMIT, TREE_LIMIT_BYTES
 from hyperhive.host.container_spec import HARNESS, HarnessSettings, plan_container
 from hyperhive.host.drivers.protocol import ContainerSpec, ContainerState, Driver, Observation
 from hyperhive.host.separation.frames import FRAME_LIMIT_BYTES
@@ -35,6 +37,8 @@ class Recorder:
     name: str = "recorder"
     calls: list[str] = field(default_factory=list[str])
     specs: list[ContainerSpec] = field(default_factory=list[ContainerSpec])
+    files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    revision: str = "0123abcd"
 
     @property
     def unlimited(self) -> Mapping[str, str]:
@@ -80,6 +84,15 @@ class Recorder:
     async def log_range(self, name: str) -> tuple[int, int]:
         self.calls.append("log_range")
         return 0, 0
+
+    async def evaluate(self, name: str, files: Mapping[str, bytes]) -> bytes:
+        self.calls.append("evaluate")
+        self.files = files
+        return b"{}"
+
+    async def build_system(self, name: str, files: Mapping[str, bytes]) -> None:
+        self.calls.append("build_system")
+        self.files = files
 
 
 @dataclass
@@ -231,7 +244,10 @@ async def test_each_verb_reaches_the_driver(attack: Attack) -> None:
     await attack.is_done("exec", {**name, "command": ["sh", "-c", "true"], "timeout_s": 0.5})
     await attack.is_done("logs", {**name, "offset": 2**63 - 1, "limit_bytes": PIECE_LIMIT_BYTES})
     await attack.is_done("log_range", name)
+    await attack.is_done("evaluate", {**name, "files": {}})
+    await attack.is_done("build_system", {**name, "files": {}})
     asked = ["prepare", "build", "observe", "find_usage", "stop", "destroy", "exec", "logs", "log_range"]
+    asked += ["evaluate", "build_system"]
     assert attack.driver.calls == asked == [line["verb"] for line in attack.rig.notes()]
 
 
@@ -469,6 +485,8 @@ NAMED: dict[str, Json] = {
     "exec": {"command": ["true"], "timeout_s": 1},
     "logs": {"offset": 0, "limit_bytes": 1},
     "log_range": {},
+    "evaluate": {"files": {}},
+    "build_system": {"files": {}},
 }
 
 
@@ -517,6 +535,48 @@ async def test_packages_are_names_wherever_they_stand(attack: Attack) -> None:
         await attack.is_refused("compare_image", {"image_id": image_id})
         await attack.is_refused("remove_image", {"image_id": image_id})
     await attack.is_refused("prepare", {"force": True})
+
+
+def encode(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+async def test_the_files_of_a_config_come_as_they_are_and_are_only_counted(attack: Attack) -> None:
+    quarter = TREE_LIMIT_BYTES // FILE_LIMIT_BYTES
+    files = {f"folder/{number}.nix": bytes([number, 255]) * (FILE_LIMIT_BYTES // 2) for number in range(quarter)}
+    files |= {f"{number} ä.txt": b"" for number in range(FILES_LIMIT - quarter)}
+    for verb in ("evaluate", "build_system"):
+        await attack.is_done(verb, {"name": "alice", "files": {path: encode(files[path]) for path in files}})
+        assert attack.driver.files == files
+        attack.driver.files = {}
+    assert [line["message"] for line in attack.rig.notes()] == [f"{FILES_LIMIT} files"] * 2
+
+
+BAD_PATHS = (
+    *("", ".", "..", "/etc/passwd", "../x", "a/../x", "a//x", "a/", "./x", "a\0", "a\n", "-x", "a\\b", " a", "\u202e"),
+    *(".git/config", "x/.gitmodules", "x" * 201, "x" * 5000, "a/" * 8 + "x"),
+)
+BAD_CONTENTS = (*("x", "eA", "eA=", "eA===", "e A==", "e-_=", "hunter2\0", "ä"), *NO_TEXTS, {"x": "eA=="})
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "build_system"])
+async def test_files_are_those_that_a_config_may_have(verb: str, attack: Attack) -> None:
+    async def is_refused(files: object) -> str:
+        return await attack.is_refused(verb, {"name": "alice", "files": files})
+
+    for path in BAD_PATHS:
+        await is_refused({"agent.nix": "", path: ""})
+    for content in BAD_CONTENTS:
+        await is_refused({"agent.nix": "", "x": content})
+    for files in (None, 7, True, "agent.nix", ["agent.nix"], [["agent.nix", ""]]):
+        await is_refused(files)
+    assert "is below a file" in await is_refused({"a/b/c": "", "a": ""})
+    await is_refused({"x": encode(bytes(FILE_LIMIT_BYTES + 1))})
+    await is_refused({"x": "A" * 4_000_000})
+    await is_refused({str(number): "" for number in range(FILES_LIMIT + 1)})
+    quarters = {str(number): encode(bytes(FILE_LIMIT_BYTES)) for number in range(TREE_LIMIT_BYTES // FILE_LIMIT_BYTES)}
+    assert "together" in await is_refused({**quarters, "one byte more": encode(b"x")})
+    assert "hunter2" not in json.dumps(attack.rig.notes())
 
 
 async def test_there_are_no_other_verbs(attack: Attack) -> None:

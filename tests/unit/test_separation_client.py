@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from helper_rig import HelperRig, open_helper_rig
 from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, NotFoundError, RefusedError, TooManyError
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
 from hyperhive.host.drivers.image_manifest import Change, ChangeKind
-from hyperhive.host.drivers.protocol import ContainerState, DriverError
-from hyperhive.host.drivers.registry import find_images
-from hyperhive.host.separation.client import Helper, HelperDriver, HelperImages
+from hyperhive.host.drivers.protocol import BuildsSystems, ContainerState, DriverError
+from hyperhive.host.drivers.registry import find_images, find_revision
+from hyperhive.host.separation.client import Helper, HelperBuilder, HelperDriver, HelperImages
 from hyperhive.host.separation.frames import FRAME_LIMIT_BYTES
-from hyperhive.host.separation.server import TASKS_LIMIT
+from hyperhive.host.separation.server import EVALUATIONS_AT_ONCE, TASKS_LIMIT
 from hyperhive.host.separation.verbs import PIECE_LIMIT_BYTES, Arguments, Verb, render_spec
 from hyperhive.testing.bad_drivers import NeverStarts, Slow
 from image_shelf import Shelf
@@ -143,7 +143,8 @@ async def test_a_daemon_that_goes_ends_what_it_asked_for(rigs: tuple[Rig, Helper
         await helper_rig.serving
     with pytest.raises(DriverError):
         await waiting
-    assert await is_over(mark)
+    # It was killed with its group: of whom the kernel has only the first waited for.
+    await wait_until(lambda: is_over(mark), "the command is ended")
     assert (await rig.another.observe("alice")).state is ContainerState.RUNNING
 
 
@@ -293,6 +294,101 @@ async def test_there_is_an_end_to_how_much_is_done_at_once(tmp_path: Path) -> No
         assert [line["message"] for line in rig.notes() if line["outcome"] == "refused"] == [
             f"the helper does {TASKS_LIMIT} things at once already"
         ] * 2
+
+
+# -- systems ---------------------------------------------------------------------------------------------------
+
+
+class Builder(BubblewrapDriver):
+    """A driver that builds systems, too: it says what it was given, or fails with `error`."""
+
+    revision = "0123abcd"
+    error: HiveError | None = None
+
+    async def evaluate(self, name: str, files: Mapping[str, bytes]) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return repr((name, dict(files))).encode()
+
+    async def build_system(self, name: str, files: Mapping[str, bytes]) -> None:
+        await self.evaluate(name, files)
+
+
+async def test_systems_are_built_by_the_helper_and_known_by_their_revision(tmp_path: Path) -> None:
+    builder = Builder(tmp_path / "containers")
+    async with open_helper_rig(tmp_path, builder) as rig:
+        driver = HelperBuilder("nixos", rig.open_helper(), None)
+        assert isinstance(driver, BuildsSystems) and find_revision(driver) == ""
+        await driver.prepare()
+        assert find_revision(driver) == "0123abcd"
+        files = {"agent.nix": b"{ }", "notes/ä": bytes(range(256))}
+        assert await driver.evaluate("alice", files) == repr(("alice", files)).encode()
+        await driver.build_system("alice", files)
+        lines = [(line["verb"], line["name"], line["message"]) for line in rig.notes()[1:]]
+        assert lines == [("evaluate", "alice", "2 files"), ("build_system", "alice", "2 files")]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InvalidInputError("agent.nix line 3: attribute 'x' missing", "mend it"), InvalidInputError),
+        (DriverError("nix is gone", "install it"), DriverError),
+        (NotFoundError("it is not there", "make it"), DriverError),
+    ],
+)
+async def test_what_is_the_configs_fault_is_told_from_what_is_the_machines(
+    error: HiveError, kind: type[HiveError], tmp_path: Path
+) -> None:
+    builder = Builder(tmp_path / "containers")
+    builder.error = error
+    async with open_helper_rig(tmp_path, builder) as rig:
+        driver = HelperBuilder("nixos", rig.open_helper(), None)
+        for act in (driver.evaluate, driver.build_system):
+            with pytest.raises(HiveError) as caught:
+                await act("alice", {"agent.nix": b"{ x }"})
+            assert (type(caught.value), caught.value.message, caught.value.hint) == (kind, error.message, error.hint)
+
+
+class SlowBuilder(Builder):
+    """Its evaluations take until `is_over` is set; `begun` are those that it was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.is_over = asyncio.Event()
+        self.begun = 0
+
+    async def evaluate(self, name: str, files: Mapping[str, bytes]) -> bytes:
+        self.begun += 1
+        await self.is_over.wait()
+        return b"{}"
+
+
+async def test_only_so_many_configs_are_evaluated_at_once(tmp_path: Path) -> None:
+    builder = SlowBuilder(tmp_path / "containers")
+    async with open_helper_rig(tmp_path, builder) as rig:
+        driver = HelperBuilder("nixos", rig.open_helper(), None)
+        asked = [asyncio.create_task(driver.evaluate("alice", {})) for _ in range(3 * EVALUATIONS_AT_ONCE)]
+        # They are asked for in this order: what comes after them is done after them.
+        await driver.observe("alice")
+        await driver.observe("alice")
+        assert builder.begun == EVALUATIONS_AT_ONCE
+        asked[0].cancel()
+        assert (await asyncio.wait({asked[0]}, timeout=DEADLINE_S))[0]
+        await driver.observe("alice")
+        assert builder.begun == EVALUATIONS_AT_ONCE + 1
+        builder.is_over.set()
+        assert await asyncio.gather(*asked[1:]) == [b"{}"] * (len(asked) - 1)
+
+
+async def test_a_driver_that_builds_no_systems_builds_none_behind_the_helper_either(tmp_path: Path) -> None:
+    async with open_helper_rig(tmp_path, BubblewrapDriver(tmp_path / "containers")) as rig:
+        helper = rig.open_helper()
+        driver = HelperDriver("bubblewrap", helper, None)
+        assert not isinstance(driver, BuildsSystems)
+        await driver.prepare()
+        assert find_revision(driver) == ""
+        with pytest.raises(DriverError, match="no systems to build"):
+            await HelperBuilder("bubblewrap", helper, None).evaluate("alice", {})
 
 
 # -- images ----------------------------------------------------------------------------------------------------

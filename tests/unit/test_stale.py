@@ -34,6 +34,17 @@ def test_a_harness_of_another_version_needs_an_update() -> None:
     assert "\x1b" not in find_stale(RECORD, make_live(version="\x1b[2J"))
 
 
+def test_a_system_of_another_revision_needs_an_update() -> None:
+    live = make_live()
+    live.see(Observation(ContainerState.RUNNING, revision="0123"))
+    assert find_stale(RECORD, live, "0123") == ""
+    assert find_stale(RECORD, live, "4567") == "the hive's flake has moved"
+    # Nobody knows what it was built from: that is no reason.
+    assert find_stale(RECORD, make_live(), "4567") == ""
+    live.see(Observation(ContainerState.STOPPED, revision="0123"))
+    assert find_stale(RECORD, live, "4567") == ""
+
+
 def test_a_change_that_counts_from_the_next_turn_needs_no_update() -> None:
     assert find_stale(replace(RECORD, started_commit="b" * 40), make_live()) == ""
 

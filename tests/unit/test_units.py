@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_process import call
+from cli_process import call, call_on_nixos
 from hyperhive.cli.doctor import judge_service
 from hyperhive.cli.doctor_checks import CheckStatus
 from hyperhive.cli.install import check_free, check_not_edited
@@ -256,3 +256,14 @@ def test_the_doctor_knows_the_service(seen: dict[str, str], stale: list[str], st
     check = judge_service(seen, MACHINE, stale)
     assert check.status is status
     assert check.mend.startswith(mend)
+
+
+@pytest.mark.parametrize(
+    "args", [["install", "--systemd"], ["install", "--systemd", "--dry-run"], ["uninstall", "--yes"]]
+)
+async def test_on_nixos_nobody_writes_units_but_its_configuration(args: list[str], tmp_path: Path) -> None:
+    done = await call_on_nixos(tmp_path, *args)
+    told = done.stderr.decode()
+    assert done.status != 0 and done.stdout == b""
+    assert "services of NixOS are a part of the machine's configuration" in told
+    assert "services.hyperhive" in told and "nixos-rebuild switch" in told

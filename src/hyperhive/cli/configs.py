@@ -27,8 +27,8 @@ from hyperhive.cli.rendering import (
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError
 from hyperhive.core.names import parse_known_agent_name
 
-# As wire.agent_config.CONFIG_FILE: that module takes pydantic, which takes longer to load than all of this command.
-CONFIG_FILE = "agent.toml"
+# As in wire.agent_config and wire.agent_nix: they take pydantic, which takes longer to load than all of this command.
+CONFIG_FILES = ("agent.toml", "agent.nix")
 
 _VERSION = re.compile(r"(?:deployed/)?(0|[1-9][0-9]{0,17})", re.ASCII)
 # With a letter in it: what is digits alone is a number.
@@ -44,7 +44,9 @@ def config(
     ] = "",
     file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="Print this file of the config.")] = "",
     history: Annotated[bool, typer.Option("--history", help="What was asked for, and what became of it.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of agent.toml.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of agent.toml, or of agent.nix.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the config that is applied to an agent."""
@@ -113,9 +115,11 @@ def render_config(view: Row, screen: Screen) -> str:
         Column("", _render_file_kind),
     ]
     lines += ["", render_full_table(columns, files, screen) if files else "no files"]
-    text = next((file["text"] for file in files if file.get("path") == CONFIG_FILE and file.get("text")), None)
-    if text:
-        lines += ["", render_block(CONFIG_FILE, render_exact_text(str(text)).removesuffix("\n"), screen)]
+    for file in files:
+        # One of them: the daemon refuses a config with both.
+        if file.get("path") in CONFIG_FILES and file.get("text"):
+            shown = render_exact_text(str(file["text"])).removesuffix("\n")
+            lines += ["", render_block(field(file, "path"), shown, screen)]
     hint = f"hive config {agent} --file PATH · hive config {agent} --history · hive policy show {agent}"
     return "\n".join([*lines, "", screen.dim(hint)])
 

@@ -25,7 +25,15 @@ from hyperhive.cli.doctor_daemon import check_daemon
 from hyperhive.cli.doctor_drivers import Asked, check_drivers
 from hyperhive.cli.rendering import Column, Screen, line_field, render_size, render_table
 from hyperhive.cli.units.files import observe_stale_units
-from hyperhive.cli.units.place import MACHINE_DATA, MACHINE_UNIT, SERVICE, STORED_CREDENTIAL, Place, decide_place
+from hyperhive.cli.units.place import (
+    MACHINE_DATA,
+    MACHINE_UNIT,
+    SERVICE,
+    STORED_CREDENTIAL,
+    Place,
+    decide_place,
+    is_nixos,
+)
 from hyperhive.cli.units.systemctl import Systemctl
 from hyperhive.core.errors import HiveError
 from hyperhive.core.paths import Roots
@@ -115,13 +123,16 @@ async def _check_service(roots: Roots, environment: Mapping[str, str]) -> Check:
     if is_user and not is_there and MACHINE_UNIT.exists():
         return ok(SERVICE_CHECK, "one of the machine's, which root can look at")
     if place.roots != roots or not is_there:
-        return ok(SERVICE_CHECK, f"none: {place.install_command} has the hive start with the machine")
+        how = "services.hyperhive in the machine's configuration" if is_nixos() else place.install_command
+        return ok(SERVICE_CHECK, f"none: {how} has the hive start with the machine")
     manager = Systemctl(user=is_user)
     trouble = manager.find_trouble(environment)
     if trouble:
         return warn(SERVICE_CHECK, f"installed, but {trouble}", "hive up")
     try:
-        return judge_service(await manager.show(SERVICE), place, observe_stale_units(place))
+        # Those of NixOS are written by nobody of us.
+        stale = [] if is_nixos() else observe_stale_units(place)
+        return judge_service(await manager.show(SERVICE), place, stale)
     except HiveError as error:
         return warn(SERVICE_CHECK, error.message, f"{place.systemctl} status {SERVICE}")
 

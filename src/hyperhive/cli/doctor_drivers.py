@@ -12,7 +12,7 @@ import re
 import struct
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hyperhive.cli.client import Client, Row
@@ -27,6 +27,7 @@ from hyperhive.cli.doctor_checks import (
     warn,
 )
 from hyperhive.cli.doctor_images import check_images
+from hyperhive.cli.doctor_nixos import add_service_environment, check_nixos_machine
 from hyperhive.cli.rendering import line_field
 from hyperhive.cli.units.place import Place, decide_place
 from hyperhive.core.errors import HiveError
@@ -37,6 +38,7 @@ from hyperhive.system.process import ProcessError, run
 
 DEFAULT_DRIVER = "bubblewrap"
 ROOT_CHECK = "root"
+_WITH_IMAGES = frozenset({"nspawn", "gvisor"})
 # The oldest bubblewrap with --disable-userns, and gVisor in which `ls` works, by its date: Debian 13's.
 BUBBLEWRAP_NEEDED = (0, 8)
 RUNSC_NEEDED = 20240729
@@ -83,6 +85,7 @@ class Asked:
 
 async def check_drivers(asked: Asked) -> list[Check]:
     """The driver in use, what it needs, and a line for each other one."""
+    asked = replace(asked, environment=await add_service_environment(asked.environment))
     driver, source = find_driver(asked)
     if driver not in _CHECKS:
         return [missing("driver", f"there is no driver {driver!r}: {source}", f"HIVE_DRIVER={DEFAULT_DRIVER}")]
@@ -90,7 +93,7 @@ async def check_drivers(asked: Asked) -> list[Check]:
     by_name = dict(zip(_CHECKS, found, strict=True))
     others = [judge_unused(name, checks) for name, checks in by_name.items() if name != driver]
     own = by_name[driver]
-    if driver != DEFAULT_DRIVER:
+    if driver in _WITH_IMAGES:
         own += [check_images(asked.roots, asked.environment, asked.client)]
     return [ok("driver", f"{driver}, {source}"), *own, *others]
 
@@ -211,7 +214,7 @@ def judge_sandbox(status: str) -> Check:
     return ok("sandbox", "no new privileges, no capabilities, a filter of system calls")
 
 
-# -- nspawn and gvisor ----------------------------------------------------------------------------------------
+# -- nspawn, gvisor, nixos ------------------------------------------------------------------------------------
 
 
 async def check_nspawn(asked: Asked) -> list[Check]:
@@ -222,6 +225,11 @@ async def check_nspawn(asked: Asked) -> list[Check]:
 async def check_gvisor(asked: Asked) -> list[Check]:
     programs = await asyncio.gather(_check_runsc(), *(check_program(*program) for program in _IMAGE_PROGRAMS.items()))
     return [_check_root("gvisor"), *programs, *await _check_kernel(asked.roots)]
+
+
+async def check_nixos(asked: Asked) -> list[Check]:
+    is_used = asked.hive is not None and asked.hive.get("driver") == "nixos"
+    return [_check_root("nixos"), *await check_nixos_machine(asked.environment, is_used=is_used)]
 
 
 def _check_root(driver: str) -> Check:
@@ -292,4 +300,5 @@ _CHECKS: Mapping[str, Callable[[Asked], Awaitable[list[Check]]]] = {
     "bubblewrap": check_bubblewrap,
     "nspawn": check_nspawn,
     "gvisor": check_gvisor,
+    "nixos": check_nixos,
 }

@@ -16,7 +16,7 @@ import typer
 from hyperhive.cli.client import Client
 from hyperhive.cli.console import show
 from hyperhive.cli.units.files import FileState, UnitFile, observe_state, plan_files
-from hyperhive.cli.units.place import SERVICE, STORED_CREDENTIAL, Place, decide_place
+from hyperhive.cli.units.place import SERVICE, STORED_CREDENTIAL, Place, decide_place, is_nixos
 from hyperhive.cli.units.program import find_command_name, find_strangers, is_root, observe_program
 from hyperhive.cli.units.settings import SETTINGS_TEXT, has_account, read_port
 from hyperhive.cli.units.systemctl import START_TIMEOUT_S, Systemctl
@@ -46,6 +46,7 @@ def install(
     """Install the hive as a service that starts with the machine; again, to bring it up to date."""
     if not systemd:
         raise InvalidInputError("say as what it is to be installed", "hive install --systemd")
+    refuse_nixos("set services.hyperhive.enable = true there, then nixos-rebuild switch")
     place = decide_place(user=user, environment=os.environ, uid=os.geteuid())
     program = observe_program()
     files = plan_files(place, program)
@@ -82,6 +83,12 @@ async def _install(place: Place, files: Sequence[UnitFile], *, admin_group: bool
             f"the service does not start:\n{await _read_journal(place)}",
             f"mend it, then `{place.systemctl} restart {SERVICE}`; all of its log: {place.journal}",
         )
+
+
+def refuse_nixos(hint: str) -> None:
+    """Raises RefusedError where the machine's own configuration says which services there are."""
+    if is_nixos():
+        raise RefusedError("services of NixOS are a part of the machine's configuration", hint)
 
 
 def check_manager(place: Place, manager: Systemctl) -> None:

@@ -13,7 +13,7 @@ import typer
 from hyperhive.cli.client import Client, Row
 from hyperhive.cli.console import YesOption, confirm_once, show
 from hyperhive.cli.hive import DOWN_TIMEOUT_S
-from hyperhive.cli.install import ADMIN_GROUP, User, check_manager, check_not_edited
+from hyperhive.cli.install import ADMIN_GROUP, User, check_manager, check_not_edited, refuse_nixos
 from hyperhive.cli.units.files import FileState, UnitFile, observe_state, plan_files
 from hyperhive.cli.units.place import SERVICE, SLICE, Place, decide_place
 from hyperhive.cli.units.program import observe_program
@@ -38,6 +38,7 @@ def uninstall(
     yes: YesOption = False,
 ) -> None:
     """Stop the agents and remove the service. The data is kept, unless you say --purge-data."""
+    refuse_nixos("hive down, take services.hyperhive out of it, then nixos-rebuild switch: the data is kept")
     place = decide_place(user=user, environment=os.environ, uid=os.geteuid())
     files = plan_files(place, observe_program())
     manager = Systemctl(user=user)

@@ -107,6 +107,11 @@ class Roots:
         return self.data / "images"
 
     @property
+    def evaluations_folder(self) -> Path:
+        """What configs written in Nix were evaluated to; made anew if it is gone."""
+        return self.data / "evaluations"
+
+    @property
     def helper_folder(self) -> Path:
         """What the root helper notes; closed to the daemon."""
         return self.data / "helper"

@@ -44,8 +44,9 @@ When an agent is missing, propose one. `request_spawn` proposes one with the def
 or notes of its own: `request_spawn_draft`, then edit and commit in /agents/<name>/config, write what it should know \
 into /agents/<name>/state/notes.md, then `request_spawn_commit`.
 
-What an agent is and may do is its config, a git repository: agent.toml (/applied/agent.schema.json lists every key), \
-prompt.md (its instructions) and any other files it needs. To change it:
+What an agent is and may do is its config, a git repository: agent.toml or agent.nix, whichever is there \
+(/applied/agent.schema.json lists every key, or every option below `hyperhive.`), prompt.md (its instructions) and any \
+other files it needs. To change it:
 1. `git -C /agents/<name>/config fetch applied`, and be on top of applied/main, which is what is deployed.
 2. Edit, then `git commit` with a message that says why.
 3. `request_apply_commit`. The operator sees exactly this commit as a diff; what you commit later is not part of it.

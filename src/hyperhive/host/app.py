@@ -28,7 +28,7 @@ from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.desktop.assembly import open_desktop
 from hyperhive.host.disk_quotas import parse_disk_settings
 from hyperhive.host.drivers.protocol import Driver
-from hyperhive.host.drivers.registry import WITH_IMAGES, make_driver
+from hyperhive.host.drivers.registry import NIXOS, WITH_IMAGES, make_driver
 from hyperhive.host.notify_settings import load_notifying
 from hyperhive.host.parts import Work, build_parts
 from hyperhive.host.protection import plan_rates
@@ -37,7 +37,7 @@ from hyperhive.host.push.vapid import parse_contact
 from hyperhive.host.readiness import Readiness
 from hyperhive.host.rehearsal import run_stand_in
 from hyperhive.host.review import Reviews
-from hyperhive.host.separation.client import Helper, HelperDriver, HelperImages
+from hyperhive.host.separation.client import Helper, HelperBuilder, HelperDriver, HelperImages
 from hyperhive.host.separation.peers import Peers
 from hyperhive.host.separation.start import HelperSockets
 from hyperhive.host.sessions import Sessions
@@ -240,11 +240,12 @@ def _make_driver(
 ) -> Driver:
     """The driver, or what asks the helper for its doings; `lost` is called once there is no helper any more."""
     if given.helper is None:
-        return make_driver(settings.driver, given.roots, settings.image_suite)
+        return make_driver(settings.driver, given.roots, settings.image_suite, nix_inputs=settings.nix_inputs)
     helper = Helper(given.helper.verbs)
     helper.on_lost(lost)
     stack.push_async_callback(helper.close)
-    return HelperDriver(settings.driver, helper, HelperImages(helper) if settings.driver in WITH_IMAGES else None)
+    kind = HelperBuilder if settings.driver == NIXOS else HelperDriver
+    return kind(settings.driver, helper, HelperImages(helper) if settings.driver in WITH_IMAGES else None)
 
 
 def _ensure_manager(tx: Transaction, first_uid: int | None) -> None:

@@ -1,6 +1,7 @@
 """Approvals: an agent proposes, the operator decides, once. What was approved is then carried out by `Applies`."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,6 +52,8 @@ class Approvals:
         self._wake = wake
         self._check_new_port = check_new_port
         self._check_rebuild_port = check_rebuild_port
+        # Bundles are unpacked one at a time before their configs are evaluated.
+        self._unpacking = asyncio.Lock()
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -225,6 +228,15 @@ class Approvals:
     async def _propose(self, proposal: "_Proposal", bundle: bytes) -> Approval:
         """Takes a commit over and inserts its approval; what would be refused is refused before anything is kept."""
         repository = self._configs.repository(proposal.agent)
+        check = functools.partial(self._configs.check_proposed, proposal.agent)
+        if self._configs.evaluates:
+            # Before the lock, for which others wait who have to do with the repository: the reader remembers it.
+            known = await self._store.read(lambda view: _find_same(view, proposal))
+            if known is not None:
+                return known
+            async with self._unpacking:
+                files = await repository.read_bundle(bundle, proposal.commit, proposal.notes or "", base=proposal.base)
+            await check(files)
         # Over both, or two at once could each find the last place free, and leave a commit behind.
         async with self._configs.lock(proposal.agent):
             known = await self._store.read(lambda view: _find_same(view, proposal))
@@ -235,7 +247,7 @@ class Approvals:
                 proposal.commit,
                 proposal.notes or "",
                 base=proposal.base,
-                check=self._configs.check_files,
+                check=check,
             )
             try:
                 return await self._store.write(lambda tx: _insert(tx, proposal))

@@ -1,6 +1,7 @@
 """What the operator sees of an agent's config: its files, its history, and what it lets the agent do."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hyperhive.core.approvals import Approval, ApprovalStatus
 from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError
@@ -51,6 +52,10 @@ class ConfigViews:
             config=None if config is None else config.model_dump(mode="json"),
             permissions=[] if config is None else list_powers(config, name, account=self._account),
         )
+
+    def render_schema(self) -> dict[str, Any]:
+        """The JSON Schema of what configs may say."""
+        return self._configs.render_schema()
 
     async def history(self, name: str) -> list[ConfigVersion]:
         """What was deployed, failed or was denied, the newest first, and at the end the first config."""

@@ -17,6 +17,7 @@ from hyperhive.host.agent_records import begin_generation, get_agent
 from hyperhive.host.configs.configs import Configs, Version
 from hyperhive.host.container_spec import HarnessSettings, plan_container
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, Observation
+from hyperhive.host.drivers.registry import has_room
 from hyperhive.host.kick import Start, was_delivered
 from hyperhive.host.link.server import LinkServer
 from hyperhive.host.roster import Phase, Roster
@@ -94,6 +95,9 @@ class Containers:
 
     async def observe(self, name: str) -> Observation:
         """What the driver sees now; what it cannot see is unknown, with its reason."""
+        if not has_room(self._driver.name, name):
+            # An agent from before the hive had this driver.
+            return Observation(ContainerState.ABSENT)
         try:
             return await self._driver.observe(container_name(name))
         except DriverError as error:
@@ -172,7 +176,10 @@ class Containers:
         self._roster.live(name).phase = Phase.STOPPING
         self._roster.changed(name)
         try:
-            if remove:
+            if not has_room(self._driver.name, name):
+                # There is none.
+                pass
+            elif remove:
                 await self._driver.destroy(container_name(name))
             else:
                 await self._driver.stop(container_name(name), STOP_TIMEOUT_S)

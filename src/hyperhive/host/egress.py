@@ -59,7 +59,7 @@ _REASONS = {
     504: "Gateway Timeout",
 }
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_PROPOSE = "the manager can propose network.allow in its agent.toml, the operator can allow it (hive egress allow)"
+_PROPOSE = "the manager can propose network.allow in its config, the operator can allow it (hive egress allow)"
 
 
 @dataclass(frozen=True, slots=True)

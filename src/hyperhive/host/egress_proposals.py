@@ -4,6 +4,8 @@ It is the same way that a change of the manager's goes: what it means and its di
 applied once it is approved.
 """
 
+import json
+
 from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
 from hyperhive.core.egress import is_address, is_public_address
 from hyperhive.core.egress_entries import parse_entry
@@ -28,7 +30,8 @@ class EgressProposals:
         """Asks the operator to add `entry` to the network.allow of `agent`; again while it waits gives the same.
 
         Raises InvalidInputError for what is no entry or can never be reached, NotFoundError for an unknown agent,
-        ConflictError if it is there, would not count, or cannot be added by itself, TooLargeError if too many wait.
+        ConflictError if it is there, would not count, or cannot be added by itself, as to any agent.nix, TooLargeError
+        if too many wait.
         """
         parse_known_agent_name(agent)
         _check_entry(entry)
@@ -37,6 +40,12 @@ class EgressProposals:
         mode = version.config.network.mode
         if mode != "proxied":
             raise ConflictError(f"network.mode of {agent} is {mode}: no entry counts there", "ask the manager first")
+        if self._configs.file != CONFIG_FILE:
+            # A program, in which one entry more can be anywhere.
+            raise ConflictError(
+                f"the hive does not change the {self._configs.file} of an agent by itself",
+                f"ask the manager to add {json.dumps(entry)} to hyperhive.network.allow of {agent} and to propose that",
+            )
         text = f"Allow {entry} for good"
         repository = self._configs.repository(agent)
         async with self._configs.lock(agent):
@@ -45,7 +54,7 @@ class EgressProposals:
                 return known
             files = await repository.read_files(version.commit)
             content = add_allowed(files[CONFIG_FILE], entry)
-            self._configs.check_files(files | {CONFIG_FILE: content})
+            await self._configs.check_files(agent, files | {CONFIG_FILE: content})
             commit = await repository.make_edit(version.commit, CONFIG_FILE, content, text, now())
 
             def insert(tx: Transaction) -> Approval:

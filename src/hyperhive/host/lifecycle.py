@@ -25,6 +25,7 @@ from hyperhive.host.configs.configs import Configs, Version, render_config_failu
 from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.containers import Containers, Pace, render_error
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, ExitCause, Observation
+from hyperhive.host.drivers.registry import check_name
 from hyperhive.host.hibernation_records import has_reason_to_run, mark_hibernated, mark_woken
 from hyperhive.host.kick import NEEDED, Start, Why
 from hyperhive.host.link.server import LinkServer
@@ -60,6 +61,7 @@ class Lifecycle:
         background: Background,
     ) -> None:
         self._store = store
+        self._driver_name = driver.name
         self._roster = roster
         self._configs = configs
         self._parking = parking
@@ -337,6 +339,12 @@ class Lifecycle:
 
     async def _start_deployed(self, record: AgentRecord, start: Start, booting: bool = False) -> None:
         name = record.name
+        try:
+            # The hive had another driver when it was made.
+            check_name(self._driver_name, name)
+        except InvalidInputError as error:
+            await self._retries.note_failed(name, render_error(error))
+            return
         try:
             version = await self._configs.get_deployed(name)
         except HiveError as error:

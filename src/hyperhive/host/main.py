@@ -64,7 +64,7 @@ def _prepare(settings: Settings) -> Generator[Given]:
     roots.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     roots.run.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     with hold_lock(roots.lock, "a hive runs on this data folder already"):
-        check_driver(settings.driver)
+        check_driver(settings.driver, settings.nix_inputs)
         credential = None if settings.is_rehearsed else load_credential(settings, roots.credential)
         ca_file = check_ca_file(settings.ca_file)
         notify = None if settings.notify is None else settings.notify.absolute()
@@ -82,6 +82,7 @@ def _prepare(settings: Settings) -> Generator[Given]:
             image_suite=settings.image_suite,
             claude=settings.claude,
             ca_file=str(ca_file or ""),
+            nix_inputs=settings.nix_inputs,
         )
         places = Places([ca_file] if ca_file else [], [notify] if notify and notify.exists() else [])
         helper = separate(roots, plan, places)

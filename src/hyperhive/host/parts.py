@@ -10,7 +10,7 @@ from hyperhive.core.paths import Roots
 from hyperhive.core.policy import Policy
 from hyperhive.core.questions import QuestionKind
 from hyperhive.host.agent_images import AgentImages
-from hyperhive.host.agent_ports import AgentPorts
+from hyperhive.host.agent_ports import AgentPorts, CheckPort
 from hyperhive.host.agent_questions import AgentQuestions
 from hyperhive.host.agents import Agents
 from hyperhive.host.applies import Applies
@@ -25,7 +25,7 @@ from hyperhive.host.container_spec import HarnessSettings
 from hyperhive.host.disk_quotas import DiskQuotas, DiskSettings
 from hyperhive.host.drafts import Drafts
 from hyperhive.host.drivers.protocol import Driver
-from hyperhive.host.drivers.registry import find_images
+from hyperhive.host.drivers.registry import check_name, find_images, find_revision
 from hyperhive.host.egress import Egress
 from hyperhive.host.egress_dial import Dialer, Place
 from hyperhive.host.egress_grants import EgressGrants
@@ -68,7 +68,7 @@ from hyperhive.host.snapshots.takes import Takes
 from hyperhive.host.snapshots.turn_ends import TurnEnds
 from hyperhive.host.state_files import StateFiles
 from hyperhive.host.stats.stats import Stats
-from hyperhive.host.store.store import Store
+from hyperhive.host.store.store import Store, View
 from hyperhive.host.terminals import Terminals
 from hyperhive.host.throttles import Throttles
 from hyperhive.host.transcripts import Transcripts
@@ -233,7 +233,7 @@ def build_parts(
     throttles = Throttles(store, background)
     gateway = Gateway(upstream, credential, telemetry, budgets, note_refused=throttles.note)
     stack.push_async_callback(gateway.close)
-    roster = Roster(store, feed, driver.name, parking, budgets.describe)
+    roster = Roster(store, feed, driver.name, parking, budgets.describe, find_revision(driver))
     budgets.on_change(roster.changed)
     needs = Needs(store, feed, roster)
     pushes = open_pushes(store, roots.vapid_key, push or PushSettings(), background.soon)
@@ -252,15 +252,18 @@ def build_parts(
     journals = Journals(store, driver, roots)
     ports = AgentPorts(store, feed, enabled=agent_ports)
     stack.push_async_callback(ports.close)
-    agents = Agents(store, journals, roster, lifecycle, configs, ports.check_new)
+    check_new, check_rebuild = (
+        _check_name_first(driver.name, check) for check in (ports.check_new, ports.check_rebuild)
+    )
+    agents = Agents(store, journals, roster, lifecycle, configs, check_new)
     agents.guard_starts(disk_quotas.check_start)
     terminals = Terminals(store, background, lifecycle.wake, terminal_idle_s)
     watch.spare(terminals.is_needed)
     stack.push_async_callback(terminals.save)
-    applies = Applies(store, roots, configs, lifecycle, ports.check_rebuild)
-    approvals = Approvals(store, configs, roots, agents.first_uid, applies.wake, ports.check_new, ports.check_rebuild)
-    updates = Updates(store, roster, lifecycle, approvals, background, ports.check_rebuild)
-    drafts = Drafts(store, roots, configs, ports.check_new)
+    applies = Applies(store, roots, configs, lifecycle, check_rebuild)
+    approvals = Approvals(store, configs, roots, agents.first_uid, applies.wake, check_new, check_rebuild)
+    updates = Updates(store, roster, lifecycle, approvals, background, check_rebuild)
+    drafts = Drafts(store, roots, configs, check_new)
     protection = Protection(store, background, rates or plan_rates(0, 0))
     needs.include(lambda: [view_runaway(*runaway) for runaway in protection.list_runaways()])
     broker = Broker(
@@ -328,10 +331,10 @@ def build_parts(
     )
     egress, egress_grants = _build_egress(store, configs, credential, egress_places or {}, EgressLog(telemetry, store))
     purges = (transcripts.purge, egress.log.purge)
-    kept = Kept(store, roots, configs, roster, lifecycle.converge_soon, purges, ports.check_new)
+    kept = Kept(store, roots, configs, roster, lifecycle.converge_soon, purges, check_new)
     ends = TurnEnds(store, roster, lifecycle)
     takes = Takes(store, telemetry, roots, configs, ends)
-    restores = Restores(store, roots, configs, lifecycle, applies, kept, takes, ends, agents.first_uid, ports.check_new)
+    restores = Restores(store, roots, configs, lifecycle, applies, kept, takes, ends, agents.first_uid, check_new)
     links = LinkServer(roots, methods.serve, refusals.watch(gateway.application), egress.open, terminals.accept)
     stack.push_async_callback(links.close_all)
     agents.attach(links)
@@ -396,6 +399,16 @@ def build_parts(
         metrics=metrics,
         webhooks=webhooks,
     )
+
+
+def _check_name_first(driver: str, check_port: CheckPort) -> CheckPort:
+    """What asks the driver about a name before `check_port`: both are asked where an agent comes to be, or is built."""
+
+    def check(view: View, name: str) -> None:
+        check_name(driver, name)
+        check_port(view, name)
+
+    return check
 
 
 def _build_egress(

@@ -16,7 +16,7 @@ from hyperhive.host.drafts import is_draft
 from hyperhive.host.present import show_approval
 from hyperhive.host.store.rows import to_agent, to_approval
 from hyperhive.host.store.store import Store, View
-from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE, AgentConfig, parse_agent_config
+from hyperhive.wire.agent_config import PROMPT_FILE, AgentConfig
 from hyperhive.wire.operator.configs import Comparison, FileDiff, Review
 
 # What was asked earlier than these is of the past.
@@ -67,9 +67,9 @@ class Reviews:
     async def _review_commit(self, repository: ConfigRepository, known: _Neighbours, commit: str) -> Review:
         approval = known.approval
         base, warnings = await _find_base(repository, known, commit)
-        comparison, more = await _compare(repository, base, commit)
+        comparison, more = await self._compare(repository, approval.agent, base, commit)
         notes = await repository.diff(None, approval.notes) if approval.notes else []
-        earlier, since_earlier = await _compare_earlier(repository, known.earlier, commit)
+        earlier, since_earlier = await self._compare_earlier(repository, known.earlier, commit)
         return _render(
             approval,
             comparison=comparison,
@@ -85,6 +85,49 @@ class Reviews:
                 *await _warn_of_others(repository, known, commit),
             ],
         )
+
+    async def _compare(
+        self, repository: ConfigRepository, agent: str, base: str | None, commit: str
+    ) -> tuple[Comparison, list[str]]:
+        """What differs, and what to beware of in it."""
+        files = await repository.diff(base, commit)
+        before, unreadable = (None, "") if base is None else await self._read_config(repository, agent, base)
+        after, problem = await self._read_config(repository, agent, commit)
+        if after is None:
+            comparison = Comparison(base=base or "", commit=commit, files=files, meaning=[], effect=Effect.REBUILD)
+            return comparison, [f"it cannot be used: {problem}"]
+        meaning = plan_meaning(before, after, files)
+        comparison = Comparison(
+            base=base or "", commit=commit, files=files, meaning=meaning, effect=plan_effect(meaning)
+        )
+        if unreadable:
+            return comparison, [f"what it is compared with cannot be used, all is shown as new: {unreadable}"]
+        return comparison, [] if before is None else _warn_of_opened(before, after)
+
+    async def _read_config(
+        self, repository: ConfigRepository, agent: str, commit: str
+    ) -> tuple[AgentConfig | None, str]:
+        """The config of a commit, or None and why it cannot be used."""
+        files = await repository.read_files(commit)
+        try:
+            return await self._configs.read(agent, files), ""
+        except HiveError as error:
+            return None, error.message
+
+    async def _compare_earlier(
+        self, repository: ConfigRepository, earlier: Sequence[Approval], commit: str
+    ) -> tuple[int | None, Comparison | None]:
+        """The newest of the earlier proposals that is still there, and what differs from it."""
+        for approval in earlier:
+            if approval.commit is None:
+                continue
+            try:
+                comparison, _ = await self._compare(repository, approval.agent, approval.commit, commit)
+            except HiveError:
+                # It was of an agent of the same name that is purged.
+                continue
+            return approval.id, comparison
+        return None, None
 
 
 def _look(view: View, approval_id: int) -> _Neighbours:
@@ -143,48 +186,6 @@ async def _find_base(repository: ConfigRepository, known: _Neighbours, commit: s
     shown = approval.base[:12] if approval.base else "nothing"
     stale = f"it does not follow what is deployed now, {known.deployed[:12]}; it is shown against {shown}"
     return approval.base, [f"it cannot be applied: {stale}"]
-
-
-async def _compare(repository: ConfigRepository, base: str | None, commit: str) -> tuple[Comparison, list[str]]:
-    """What differs, and what to beware of in it."""
-    files = await repository.diff(base, commit)
-    before, unreadable = (None, "") if base is None else await _read_config(repository, base)
-    after, problem = await _read_config(repository, commit)
-    if after is None:
-        comparison = Comparison(base=base or "", commit=commit, files=files, meaning=[], effect=Effect.REBUILD)
-        return comparison, [f"it cannot be used: {problem}"]
-    meaning = plan_meaning(before, after, files)
-    comparison = Comparison(base=base or "", commit=commit, files=files, meaning=meaning, effect=plan_effect(meaning))
-    if unreadable:
-        return comparison, [f"what it is compared with cannot be used, all is shown as new: {unreadable}"]
-    return comparison, [] if before is None else _warn_of_opened(before, after)
-
-
-async def _read_config(repository: ConfigRepository, commit: str) -> tuple[AgentConfig | None, str]:
-    """The config of a commit, or None and why it cannot be used."""
-    content = (await repository.read_files(commit)).get(CONFIG_FILE)
-    if content is None:
-        return None, f"there is no {CONFIG_FILE} in it"
-    try:
-        return parse_agent_config(content), ""
-    except HiveError as error:
-        return None, error.message
-
-
-async def _compare_earlier(
-    repository: ConfigRepository, earlier: Sequence[Approval], commit: str
-) -> tuple[int | None, Comparison | None]:
-    """The newest of the earlier proposals that is still there, and what differs from it."""
-    for approval in earlier:
-        if approval.commit is None:
-            continue
-        try:
-            comparison, _ = await _compare(repository, approval.commit, commit)
-        except HiveError:
-            # It was of an agent of the same name that is purged.
-            continue
-        return approval.id, comparison
-    return None, None
 
 
 def _warn_of_state(known: _Neighbours) -> list[str]:

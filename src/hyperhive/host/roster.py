@@ -117,10 +117,11 @@ def _decide_unstarted(record: AgentRecord, live: Live) -> tuple[str, str]:
     return "stopped", "not running yet: it is about to be started"
 
 
-def find_stale(record: AgentRecord, live: Live) -> str:
+def find_stale(record: AgentRecord, live: Live, revision: str = "") -> str:
     """Why what runs of an agent is not what is deployed and installed, in a few words; empty if it is, or nothing runs.
 
-    What does not run takes the newest at its next start.
+    What does not run takes the newest at its next start. `revision` is that of `BuildsSystems`, empty where no systems
+    are built.
     """
     if record.config_error:
         return "the config that was approved last is not in force"
@@ -131,21 +132,33 @@ def find_stale(record: AgentRecord, live: Live) -> str:
     if live.harness_version not in {None, __version__}:
         theirs = f"hyperhive {render_safe_line(live.harness_version)}" if live.harness_version else "an older hyperhive"
         return f"its harness is of {theirs}, the hive of {__version__}"
+    if live.observation.revision not in {"", revision}:
+        return "the hive's flake has moved"
     # A change that counts from the next turn is in force though the container shows the files it was started with.
     return ""
 
 
 class Roster:
-    """Holds a `Live` for each agent and tells the feed whenever a row changed."""
+    """Holds a `Live` for each agent and tells the feed whenever a row changed.
+
+    `driver` is what it is called, `revision` what it builds systems from: see `find_stale`.
+    """
 
     def __init__(
-        self, store: Store, feed: Feed, driver: str, parking: Parking, describe_spending: Callable[[str], Spending]
+        self,
+        store: Store,
+        feed: Feed,
+        driver: str,
+        parking: Parking,
+        describe_spending: Callable[[str], Spending],
+        revision: str = "",
     ) -> None:
         self._store = store
         self._feed = feed
         self._driver = driver
         self._parking = parking
         self._describe_spending = describe_spending
+        self._revision = revision
         self._live: dict[str, Live] = {}
         self._dirty: set[str] = set()
         self._woken = asyncio.Event()
@@ -153,6 +166,10 @@ class Roster:
 
     def live(self, name: str) -> Live:
         return self._live.setdefault(name, Live())
+
+    def find_stale(self, record: AgentRecord) -> str:
+        """Why an agent is to be built anew, see `find_stale`; empty if it is not."""
+        return find_stale(record, self.live(record.name), self._revision)
 
     def online(self) -> dict[str, TurnState]:
         """The agents whose harness is connected, and what each is doing."""
@@ -229,7 +246,7 @@ class Roster:
             spawned_at=record.spawned_at,
             commit=record.deployed_commit or "",
             config_error=record.config_error,
-            needs_update=find_stale(record, live),
+            needs_update=self.find_stale(record),
             updating=record.updating,
             park=show_found_park(park),
             chosen_model=live.chosen_model,

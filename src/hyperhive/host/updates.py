@@ -21,7 +21,7 @@ from hyperhive.host.approvals import Approvals
 from hyperhive.host.background import Background
 from hyperhive.host.containers import STARTS_AT_ONCE, render_error
 from hyperhive.host.lifecycle import Lifecycle
-from hyperhive.host.roster import Live, Phase, Roster, find_stale
+from hyperhive.host.roster import Live, Phase, Roster
 from hyperhive.host.store.rows import AgentRecord, to_agent
 from hyperhive.host.store.store import Store, Transaction, View
 
@@ -65,7 +65,7 @@ class Updates:
     async def update_all(self) -> list[str]:
         """Has every stale agent built anew, each after its own turn. Returns their names; none: nothing is stale."""
         records = await self._lifecycle.list_agents()
-        stale = [record.name for record in records if find_stale(record, self._roster.live(record.name))]
+        stale = [record.name for record in records if self._roster.find_stale(record)]
         await self._begin(stale)
         return stale
 

@@ -91,7 +91,7 @@ class Scope:
         """The argv that makes the scope, goes into it and executes `argv`; of one that is there, in one more beside."""
         # Handed over, its processes are not systemd's business: from version 253 on one that is killed for memory would
         # otherwise end all of the scope. OOMPolicy= says the same, and older ones refuse it for scopes.
-        settings = ["Delegate=yes", *_render_properties(self.limits or Limits())]
+        settings = ["Delegate=yes", *render_properties(self.limits or Limits())]
         unit = [f"--unit={self.unit}"] if self.limits is not None else list[str]()
         place = ["--quiet", "--scope", "--collect", f"--slice={self.manager.slice_name}"]
         properties = [f"--property={setting}" for setting in settings]
@@ -113,7 +113,7 @@ def find_manager(hive: str, *, as_root: bool, running: Path = SYSTEMD_RUNS) -> M
     return Manager(hive, as_root, root.strip())
 
 
-def _render_properties(limits: Limits) -> list[str]:
+def render_properties(limits: Limits) -> list[str]:
     properties: list[str] = []
     if limits.memory_bytes is not None:
         properties += [f"MemoryMax={limits.memory_bytes}", "MemorySwapMax=0"]

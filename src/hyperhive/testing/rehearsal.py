@@ -66,7 +66,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A key of an agent's `agent.toml` that is to be set to `value`, which is TOML."""
+    """A key of an agent's config that is to be set to `value`, which is TOML; on NixOS the option of that name."""
 
     agent: str
     key: str
@@ -238,18 +238,30 @@ def _plan_change(change: Change, envelope: Envelope) -> list[Act]:
 def _render_edit(change: Change) -> str:
     """A command that makes one commit on what is deployed, and writes its name."""
     line = shlex.quote(f"{change.key} = {change.value}")
+    key = re.escape(change.key)
+    option = shlex.quote(f"  hyperhive.{change.key} = {_render_nix(json.loads(change.value))};")
+    # Before the brace that ends the module.
+    nix = f"sed -e '/^  hyperhive\\.{key} = /d' -e '${{/^}} *$/d; s/}} *$//}}' agent.nix; echo {option}; echo '}}'"
+    # At the top, where no table has begun.
+    toml = f"echo {line}; sed '/^{key} = /d' agent.toml"
     steps = (
         f"cd /agents/{change.agent}/config",
         "git fetch --quiet applied",
         "git checkout --quiet -B proposal applied/main",
-        # At the top, where no table has begun.
-        f"{{ echo {line}; sed '/^{re.escape(change.key)} = /d' agent.toml; }} > agent.toml.new",
-        "mv agent.toml.new agent.toml",
+        f"if [ -e agent.nix ]; then file=agent.nix; {{ {nix}; }} >new; else file=agent.toml; {{ {toml}; }} >new; fi",
+        'mv new "$file"',
         f"git commit --quiet --all -m {line}",
         "git rev-parse HEAD",
     )
     # In a shell of its own: claude tells of a folder that was left, below what the command printed.
     return f"({' && '.join(steps)})"
+
+
+def _render_nix(value: str | list[str]) -> str:
+    """A text or a list of texts; none of them has what means something between the quotes of Nix alone."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    return f"[ {' '.join(map(json.dumps, value))} ]"
 
 
 def _plan_control(verb: str, name: str, envelope: Envelope) -> list[Act]:

@@ -231,12 +231,12 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         name="request_apply_commit",
         description=(
-            "Propose a change of an agent's config (agent.toml, prompt.md, other files): one commit of "
+            "Propose a change of an agent's config (agent.toml or agent.nix, prompt.md, other files): one commit of "
             "/agents/<agent>/config that builds on what is deployed. Commit first: what is not committed is not "
             "proposed. The operator decides about exactly that commit; the decision arrives as a message from "
             "'system'. The applied repo is /applied/<agent>, read-only (remote 'applied' of the working copy): main "
             "is deployed, tags deployed/N, failed/N and denied/N are past approvals. /applied/agent.schema.json "
-            "tells what agent.toml may hold. Returns the approval's id."
+            "tells what agent.toml or agent.nix may hold. Returns the approval's id."
         ),
         method=agent_link.REQUEST_APPLY_COMMIT,
         properties={

@@ -11,6 +11,9 @@ import { History } from "./history.tsx";
 import { Permissions } from "./permissions.tsx";
 import { Block, Exact, Inline } from "./text.tsx";
 
+/** What says what the agent may do, in the language of its hive. */
+const CONFIG_FILES = new Set(["agent.toml", "agent.nix"]);
+
 /** Why the last approved config is not what runs. */
 export function ConfigError({ row }: { row: AgentRow }) {
   if (!row.config_error) return null;
@@ -74,7 +77,7 @@ function Applied({ view }: { view: AgentConfigView }) {
 function FileFold({ file }: { file: ConfigFile }) {
   return (
     <Fold
-      open={file.path === "agent.toml"}
+      open={CONFIG_FILES.has(file.path)}
       testId={`config-file-${file.path}`}
       summary={
         <>

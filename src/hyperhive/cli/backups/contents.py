@@ -35,6 +35,7 @@ NOT_KEPT = (
     "hive.lock",
     "staging",
     "images",
+    "evaluations",
     "helper",
     "run",
     "audit.head",

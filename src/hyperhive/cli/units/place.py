@@ -14,6 +14,8 @@ MACHINE_UNIT = _MACHINE_UNITS / SERVICE
 MACHINE_DATA = decide_roots(None, environment={}, uid=0, working_folder=Path("/")).data
 # From where the machine's systemd hands the account to the daemon, if it is there.
 STORED_CREDENTIAL = Path("/etc/credstore/hyperhive.credential")
+# Every NixOS has it, and nobody else.
+_NIXOS = Path("/etc/NIXOS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ def decide_place(*, user: bool, environment: Mapping[str, str], uid: int) -> Pla
             f"unset {DATA_VARIABLE}",
         )
     return Place(False, roots, _MACHINE_UNITS, Path("/etc/hyperhive/hive.env"))
+
+
+def is_nixos() -> bool:
+    """Whether the units of this machine are a part of its configuration, and nobody's to write."""
+    return _NIXOS.exists()
 
 
 def _decide_user_place(environment: Mapping[str, str], uid: int) -> Place:

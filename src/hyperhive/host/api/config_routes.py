@@ -7,7 +7,6 @@ from fastapi import APIRouter
 from hyperhive.host.api.agent_routes import Name
 from hyperhive.host.api.services import Services
 from hyperhive.host.present import show_approval
-from hyperhive.wire.agent_config import render_schema
 from hyperhive.wire.operator.agents import Draft
 from hyperhive.wire.operator.configs import (
     AgentConfigView,
@@ -45,8 +44,8 @@ def config_routes(services: Services) -> APIRouter:
 
     @routes.get("/api/config-schema")
     async def show_schema() -> dict[str, Any]:
-        """The JSON Schema of agent.toml."""
-        return render_schema()
+        """The JSON Schema of agent.toml, or of the options of agent.nix."""
+        return views.render_schema()
 
     @routes.get("/api/drafts")
     async def list_drafts() -> list[Draft]:

@@ -135,9 +135,24 @@ async def move_in(
 ) -> Imported:
     """Takes what `commit` and `notes` need out of the bundle, through `quarantine`, into the repository of `git`.
 
-    `check` looks at them while they are in quarantine, and raises what is wrong. Nothing has reached the repository
-    when this raises InvalidInputError or TooLargeError, which say what is wrong with the bundle, or GitError for what
-    is wrong here. No ref keeps the objects yet.
+    Raises like `look_in`. No ref keeps the objects yet.
+    """
+    imported, objects = await look_in(git, quarantine, bundle, commit, notes, check)
+    if objects:
+        # Only what is needed, object by object: the rest of the bundle stays behind.
+        names = "".join(f"{name}\n" for name in objects).encode()
+        await quarantine.run("pack-objects", "--quiet", str(git.folder / "objects/pack/pack"), stdin=names)
+    return imported
+
+
+async def look_in(
+    git: Git, quarantine: Git, bundle: Bundle, commit: str, notes: str, check: Callable[[Git], Awaitable[None]]
+) -> tuple[Imported, list[str]]:
+    """Unpacks the bundle into `quarantine`. Returns what it holds, and the objects of it that are needed.
+
+    `check` looks at them there, and raises what is wrong. Nothing has reached the repository of `git`, also when this
+    raises InvalidInputError or TooLargeError, which say what is wrong with the bundle, or GitError for what is wrong
+    here.
     """
     # First, or what is wrong here would be blamed on the bundle.
     if MAIN not in await git.find_refs(MAIN):
@@ -150,11 +165,7 @@ async def move_in(
         objects = await _check_objects(quarantine, imported)
     except GitError as error:
         raise _blame(error) from error
-    if objects:
-        # Only what is needed, object by object: the rest of the bundle stays behind.
-        names = "".join(f"{name}\n" for name in objects).encode()
-        await quarantine.run("pack-objects", "--quiet", str(git.folder / "objects/pack/pack"), stdin=names)
-    return imported
+    return imported, objects
 
 
 async def _check_prerequisites(git: Git, commits: Sequence[str]) -> None:

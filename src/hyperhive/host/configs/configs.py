@@ -8,25 +8,27 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from hyperhive.core.approvals import AT_WORK, ApprovalKind
 from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, StorageError, UnavailableError
-from hyperhive.core.names import MANAGER
+from hyperhive.core.names import MANAGER, container_name
 from hyperhive.core.paths import Roots
 from hyperhive.core.policy import Policy, render_policy
 from hyperhive.host.agent_records import get_agent, save_deployed
 from hyperhive.host.configs.defaults import plan_default_files
+from hyperhive.host.configs.reading import make_reader
 from hyperhive.host.configs.repository import ConfigRepository
 from hyperhive.host.configs.support import list_unsupported
-from hyperhive.host.drivers.protocol import Driver
+from hyperhive.host.drivers.protocol import BuildsSystems, Driver
 from hyperhive.host.git_config import save_git_config
 from hyperhive.host.store.rows import AgentRecord, to_approval
 from hyperhive.host.store.store import Store, View
 from hyperhive.system.clock import now
 from hyperhive.system.files import make_folders_beneath, write_atomically
-from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE, AgentConfig, parse_agent_config, render_schema
+from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE, AgentConfig
 from hyperhive.wire.agent_link import HarnessConfig, McpServerFields
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ class Configs:
         self._roots = roots
         self._driver = driver
         self._account = account
+        self._reader = make_reader(driver, roots.evaluations_folder)
         self._deployed: dict[str, Version] = {}
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -79,9 +82,24 @@ class Configs:
         for folder, mode in ((self._roots.applied_folder, 0o755), (self._roots.versions_folder(MANAGER).parent, 0o711)):
             folder.mkdir(exist_ok=True)
             folder.chmod(mode)
-        schema = json.dumps(render_schema(), indent=2).encode() + b"\n"
+        self._reader.prepare()
+        schema = json.dumps(self._reader.render_schema(), indent=2).encode() + b"\n"
         write_atomically(self._roots.applied_folder / SCHEMA_FILE, schema, 0o644)
         save_git_config(self._roots.applied_folder)
+
+    @property
+    def file(self) -> str:
+        """The file that says what an agent is and may do, in the language of this hive's driver."""
+        return self._reader.file
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether reading a config may take a minute."""
+        return isinstance(self._driver, BuildsSystems)
+
+    def render_schema(self) -> dict[str, Any]:
+        """The JSON Schema of what `file` may say."""
+        return self._reader.render_schema()
 
     def repository(self, name: str) -> ConfigRepository:
         """The applied repo of an agent or a draft. Raises InvalidInputError for what is no name."""
@@ -107,7 +125,7 @@ class Configs:
 
     async def _ensure(self, name: str) -> str:
         repository = self.repository(name)
-        first = await repository.ensure(plan_default_files(name), now())
+        first = await repository.ensure(plan_default_files(name, self.file), now())
         await asyncio.to_thread(save_git_config, self._roots.applied_folder)
         uid = await self._find_manager_uid()
         make_folders_beneath(self._roots.data, [self._roots.proposed_folder.name], mode=0o700, uid=uid)
@@ -118,32 +136,39 @@ class Configs:
 
     async def load(self, name: str, commit: str) -> Version:
         """One commit, understood. Raises InvalidInputError that says why it cannot be used."""
-        return self._understand(name, commit, await self.repository(name).read_files(commit))
+        return await self._understand(name, commit, await self.repository(name).read_files(commit))
 
     async def load_and_build(self, name: str, commit: str) -> Version:
         """`load` and `build` with one look at the repository. Raises like both."""
         files = await self.repository(name).read_folder(commit)
-        version = self._understand(name, commit, {path: content for path, (content, _) in files.items()})
+        version = await self._understand(name, commit, _contents(files))
         await self.build(version, files)
         return version
 
-    def _understand(self, name: str, commit: str, files: Mapping[str, bytes]) -> Version:
-        config, prompt = self._parse(files)
+    async def _understand(self, name: str, commit: str, files: Mapping[str, bytes]) -> Version:
+        config = await self._reader.read(name, files)
+        prompt = self._check(config, files)
         folder = self._roots.versions_folder(name) / commit
         return Version(name, commit, config, prompt, folder, config.to_policy())
 
-    def check_files(self, files: Mapping[str, bytes]) -> None:
-        """Raises InvalidInputError that says why these files are no config that can be used."""
-        self._parse(files)
+    async def read(self, name: str, files: Mapping[str, bytes]) -> AgentConfig:
+        """What the files of a config of an agent say. Raises InvalidInputError, DriverError if that is not known."""
+        return await self._reader.read(name, files)
 
-    def _parse(self, files: Mapping[str, bytes]) -> tuple[AgentConfig, str]:
-        if CONFIG_FILE not in files:
-            raise InvalidInputError(f"there is no {CONFIG_FILE} in it", "an empty one means: all defaults")
-        config = parse_agent_config(files[CONFIG_FILE])
+    async def check_files(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Raises InvalidInputError that says why these files are no config that an agent can have; DriverError."""
+        self._check(await self._reader.read(name, files), files)
+
+    async def check_proposed(self, name: str, files: Mapping[str, bytes]) -> None:
+        """As `check_files`, of what is only proposed. Raises TooLargeError, too, if too much of that waits."""
+        self._check(await self._reader.check(name, files), files)
+
+    def _check(self, config: AgentConfig, files: Mapping[str, bytes]) -> str:
+        """The prompt beside a config. Raises InvalidInputError if it, or what the config asks for, cannot be."""
         unsupported = list_unsupported(config, self._driver.unlimited, account=self._account)
         if unsupported:
             raise InvalidInputError("; ".join(unsupported), "leave these keys out")
-        return config, _parse_prompt(files.get(PROMPT_FILE, b""))
+        return _parse_prompt(files.get(PROMPT_FILE, b""))
 
     async def get_deployed(self, name: str) -> Version:
         """What is deployed for an agent; one that never had a config gets the default one.
@@ -189,9 +214,13 @@ class Configs:
     async def build(self, version: Version, files: Mapping[str, tuple[bytes, bool]] | None = None) -> None:
         """Makes what a container of this version needs. Again is no error. `files` are its commit's, if known.
 
-        Raises DriverError for what this machine lacks, StorageError if the disk refuses.
+        Raises DriverError for what this machine lacks, StorageError if the disk refuses; InvalidInputError for a
+        system that cannot be built.
         """
         await self._driver.build(version.config.packages)
+        if isinstance(self._driver, BuildsSystems):
+            files = files or await self.repository(version.agent).read_folder(version.commit)
+            await self._driver.build_system(container_name(version.agent), _contents(files))
         try:
             version.folder.parent.mkdir(exist_ok=True)
             version.folder.parent.chmod(0o755)
@@ -253,6 +282,10 @@ def render_harness_config(version: Version) -> HarnessConfig:
         policy=render_policy(version.policy),
         mcp_servers=servers,
     )
+
+
+def _contents(files: Mapping[str, tuple[bytes, bool]]) -> dict[str, bytes]:
+    return {path: content for path, (content, _) in files.items()}
 
 
 def _parse_prompt(content: bytes) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.configs.trees import PlainFile
 from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE
+from hyperhive.wire.agent_nix import NIX_FILE
 from hyperhive.wire.operator.configs import DiffHunk, DiffLine, FileDiff
 
 # A file with more changed lines is shown folded.
@@ -25,7 +26,7 @@ NO_NEWLINE = "\\ No newline at end of file"
 """The text of a line without numbers, of the kind of the line before it: that one is not ended by a line feed."""
 
 # These say what the agent may do: however much else there is, they are not what is left out.
-_FIRST = (CONFIG_FILE, PROMPT_FILE)
+_FIRST = (CONFIG_FILE, NIX_FILE, PROMPT_FILE)
 _HUNK = re.compile(rb"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 _KINDS: dict[bytes, Literal["context", "added", "removed"]] = {b" ": "context", b"+": "added", b"-": "removed"}
 

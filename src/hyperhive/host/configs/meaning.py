@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from hyperhive.core.effects import Effect, latest_effect
 from hyperhive.wire.agent_config import CONFIG_FILE, PROMPT_FILE, AgentConfig, get_effect
+from hyperhive.wire.agent_nix import NIX_FILE
 from hyperhive.wire.operator.configs import FileDiff, MeaningRow
 
 FILES_AREA = "files"
@@ -72,7 +73,8 @@ class _Place:
 def plan_meaning(before: AgentConfig | None, after: AgentConfig, files: Sequence[FileDiff]) -> list[MeaningRow]:
     """One row for each value that differs between the two configs, and for each of `files` but agent.toml.
 
-    Without `before` the agent is new: what is set to other than the default is shown as added.
+    agent.nix has a row of its own: it says more than a config holds, which stands in its diff alone. Without
+    `before` the agent is new: what is set to other than the default is shown as added.
     """
     old = (before or AgentConfig()).model_dump()
     new = after.model_dump()
@@ -141,6 +143,9 @@ def _plan_file(file: FileDiff) -> MeaningRow:
     if file.executable is not None and file.change != "removed":
         after += ", can be executed" if file.executable else ", can no longer be executed"
     effect = Effect.NEXT_TURN if file.path == PROMPT_FILE else Effect.RESTART
+    if file.path == NIX_FILE:
+        effect = Effect.REBUILD
+        after += ", with its system: see the diff" if after else ""
     return MeaningRow(area=FILES_AREA, change=file.change, subject=file.path, before=before, after=after, effect=effect)
 
 

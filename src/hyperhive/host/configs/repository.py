@@ -13,15 +13,17 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError
 from hyperhive.host.configs.bundles import (
     MAIN,
+    Bundle,
     Imported,
     check_refs,
+    look_in,
     move_in,
     parse_bundle,
     prepare_quarantine,
@@ -89,7 +91,7 @@ class ConfigRepository:
         notes: str = "",
         *,
         base: str | None = None,
-        check: Callable[[Mapping[str, bytes]], None] | None = None,
+        check: Callable[[Mapping[str, bytes]], Awaitable[None]] | None = None,
     ) -> Imported:
         """Takes `commit`, and the staged `notes` if named, out of a bundle of an agent. refs/incoming keeps them.
 
@@ -99,26 +101,31 @@ class ConfigRepository:
         """
 
         async def check_commit(quarantine: Git) -> None:
-            if base is not None and not await quarantine.ask("merge-base", "--is-ancestor", base, commit):
-                raise InvalidInputError(
-                    f"{commit[:12]} does not descend from what is deployed, {base[:12]}",
-                    "git fetch applied && git rebase applied/main, then propose it again",
-                )
+            await _check_descent(quarantine, base, commit)
             if check is not None:
-                check(await _read_contents(quarantine, commit))
+                await check(await _read_contents(quarantine, commit))
 
-        wanted = [parse_object_name(name) for name in ([commit, notes] if notes else [commit])]
-        parsed = parse_bundle(bundle)
-        check_refs(parsed, commit, notes)
-        async with self._stage() as folder:
-            objects = folder / "objects"
-            await asyncio.to_thread(prepare_quarantine, objects, self._path / "objects")
-            quarantine = Git(self._path, objects, IMPORT_LIMITS, self._program)
+        async with self._quarantine(bundle, commit, notes) as (quarantine, parsed):
             imported = await move_in(self._git, quarantine, parsed, commit, notes, check_commit)
         # Before anything that outlives a power cut names the commit.
         await asyncio.to_thread(sync_folder, self._path / "objects/pack")
+        wanted = [commit, *([notes] if notes else [])]
         await self._git.update_refs([f"update {_INCOMING}/{name} {name}" for name in wanted])
         return imported
+
+    async def read_bundle(
+        self, bundle: bytes, commit: str, notes: str = "", *, base: str | None = None
+    ) -> dict[str, bytes]:
+        """The files of `commit`, which `import_bundle` would take. Nothing is kept. Raises like that."""
+        files: dict[str, bytes] = {}
+
+        async def read_commit(quarantine: Git) -> None:
+            await _check_descent(quarantine, base, commit)
+            files.update(await _read_contents(quarantine, commit))
+
+        async with self._quarantine(bundle, commit, notes) as (quarantine, parsed):
+            await look_in(self._git, quarantine, parsed, commit, notes, read_commit)
+        return files
 
     async def pin(self, number: int, commit: str, notes: str | None, tags: Mapping[str, str], at: datetime) -> None:
         """Keeps a commit and its notes for good, as those of one approval, with annotated tags on the commit.
@@ -313,6 +320,18 @@ class ConfigRepository:
         )
 
     @contextlib.asynccontextmanager
+    async def _quarantine(self, bundle: bytes, commit: str, notes: str) -> AsyncGenerator[tuple[Git, Bundle]]:
+        """Where a bundle that names these commits can be unpacked; gone at the end. Raises what is wrong with it."""
+        for name in (commit, notes) if notes else (commit,):
+            parse_object_name(name)
+        parsed = parse_bundle(bundle)
+        check_refs(parsed, commit, notes)
+        async with self._stage() as folder:
+            objects = folder / "objects"
+            await asyncio.to_thread(prepare_quarantine, objects, self._path / "objects")
+            yield Git(self._path, objects, IMPORT_LIMITS, self._program), parsed
+
+    @contextlib.asynccontextmanager
     async def _stage(self) -> AsyncGenerator[Path]:
         """An empty folder that nobody else knows; gone at the end."""
         folder = await asyncio.to_thread(_make_stage, self._staging)
@@ -321,6 +340,14 @@ class ConfigRepository:
         finally:
             # To its end even if this task is cancelled: a few dozen files.
             shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _check_descent(quarantine: Git, base: str | None, commit: str) -> None:
+    if base is not None and not await quarantine.ask("merge-base", "--is-ancestor", base, commit):
+        raise InvalidInputError(
+            f"{commit[:12]} does not descend from what is deployed, {base[:12]}",
+            "git fetch applied && git rebase applied/main, then propose it again",
+        )
 
 
 async def _read_contents(git: Git, commit: str) -> dict[str, bytes]:

@@ -36,8 +36,11 @@ KILL_TIMEOUT_S = 10.0
 DESTROY_TIMEOUT_S = 5.0
 # What watches a container reports its end within some milliseconds; a machine under load lets it wait.
 REPORT_TIMEOUT_S = 2.0
-# What is started gets nothing of the daemon's environment: it may hold a key.
-ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+# What is started gets nothing of the daemon's environment: it may hold a key. The last folder is NixOS', which has
+# programs in none of the others.
+ENVIRONMENT: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
+}
 _END_TIMEOUT_S = 1.0
 _KILLED = 128 + signal.SIGKILL
 _EXPLAINED = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hyperhive.core.errors import HiveError
 from hyperhive.core.limits import UNLIMITED, Limits
@@ -86,7 +86,8 @@ class ExitCause(StrEnum):
 class Observation:
     """What the driver saw just now. `pid` is the container's first process as the host sees it, while it runs.
 
-    `cause` is set once it has ended, and `reason` says the same for people.
+    `cause` is set once it has ended, and `reason` says the same for people. `revision` is the one of
+    `BuildsSystems.revision` that its system was built from; empty if that is not known, or the driver builds none.
     """
 
     state: ContainerState
@@ -95,6 +96,7 @@ class Observation:
     exit_code: int | None = None
     reason: str = ""
     cause: ExitCause | None = None
+    revision: str = ""
 
 
 class Driver(Protocol):
@@ -176,4 +178,32 @@ class Driver(Protocol):
 
     async def log_range(self, name: str) -> tuple[int, int]:
         """The offsets where what is kept of the container's log begins and ends. Of an absent log: 0 and 0."""
+        ...
+
+
+@runtime_checkable
+class BuildsSystems(Protocol):
+    """A driver whose containers have whole systems of their own, written in Nix: a config of theirs is agent.nix.
+
+    `name` is the container's, `files` are all files of its config by their paths.
+    """
+
+    @property
+    def revision(self) -> str:
+        """Of what systems are built from beside `files`: the same files and revision are evaluated to the same."""
+        ...
+
+    async def evaluate(self, name: str, files: Mapping[str, bytes]) -> bytes:
+        """What `files` say of the agent: the options below `hyperhive.`, as JSON (see `wire.agent_nix`).
+
+        Takes a minute at most. Raises InvalidInputError for what is wrong with the config, with file and line;
+        DriverError for what is wrong with the machine.
+        """
+        ...
+
+    async def build_system(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Builds the system that a container is to have, and touches none that runs. Again is no error.
+
+        Has deadlines of its own, as `Driver.build`. Raises like `evaluate`.
+        """
         ...

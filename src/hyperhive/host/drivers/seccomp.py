@@ -13,7 +13,7 @@ from hyperhive.host.drivers.protocol import DriverError
 
 # Numbers on x86-64, and on the processors that came after the kernel's one list for all: arch/x86/entry/syscalls/
 # syscall_64.tbl and include/uapi/asm-generic/unistd.h.
-_DENIED = {
+DENIED = {
     # Where kernel.dmesg_restrict is off, anybody may read the machine's log.
     "syslog": (103, 116),
     "add_key": (248, 217),
@@ -48,7 +48,7 @@ def render_filter(machine: str) -> bytes:
     if machine not in _PROCESSORS:
         raise DriverError(f"sandboxes are not known to hold on a {machine}", f"they are on: {', '.join(_PROCESSORS)}")
     processor, column = _PROCESSORS[machine]
-    denied = sorted(numbers[column] for numbers in _DENIED.values())
+    denied = sorted(numbers[column] for numbers in DENIED.values())
     # A jump counts the instructions that it skips. At the end: no such family, allow, deny.
     sockets = [
         _instruction(_IF_EQUAL, _SOCKET[column], otherwise=len(_FAMILIES) + 2),

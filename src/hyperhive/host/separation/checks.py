@@ -5,8 +5,8 @@ containers of agents as the hive makes them, and nothing else of root's.
 """
 
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from hyperhive.core.config_values import parse_any_variable, parse_package
@@ -14,6 +14,7 @@ from hyperhive.core.errors import InvalidInputError, RefusedError
 from hyperhive.core.names import MANAGER, MANAGER_CONTAINER, parse_agent_name
 from hyperhive.core.paths import Roots
 from hyperhive.core.uids import has_range
+from hyperhive.host.configs.trees import check_path, show_path
 from hyperhive.host.container_spec import CONFIG, HARNESS, plan_mounts
 from hyperhive.host.drivers.protocol import ContainerSpec, Mount
 from hyperhive.host.separation.verbs import (
@@ -25,6 +26,7 @@ from hyperhive.host.separation.verbs import (
     RemoveUnusedArguments,
     SpecArguments,
     StopArguments,
+    SystemArguments,
 )
 
 TIMEOUT_LIMIT_S: Final = 3600.0
@@ -57,6 +59,8 @@ class Checks:
                 _find_agent(arguments.name)
                 if isinstance(arguments, StopArguments | ExecArguments):
                     _check_timeout(arguments.timeout_s)
+                if isinstance(arguments, SystemArguments):
+                    _check_paths(arguments.files)
             case BuildArguments():
                 _check_packages([arguments.packages])
             case ObserveImagesArguments():
@@ -118,6 +122,14 @@ def _find_agent(container: str) -> str:
 def _check_timeout(timeout_s: float) -> None:
     if timeout_s > TIMEOUT_LIMIT_S:
         raise RefusedError(f"nothing waits longer than {TIMEOUT_LIMIT_S:g} s")
+
+
+def _check_paths(paths: Collection[str]) -> None:
+    """Raises InvalidInputError, and RefusedError for a file that is to be a folder, too."""
+    for path in paths:
+        check_path(path)
+        if any(str(parent) in paths for parent in PurePosixPath(path).parents):
+            raise RefusedError(f"{show_path(path)} is below a file")
 
 
 def _check_packages(lists: Iterable[Iterable[str]]) -> None:

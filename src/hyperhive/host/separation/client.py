@@ -8,12 +8,20 @@ from typing import Any
 
 import structlog
 
-from hyperhive.core.errors import HiveError
+from hyperhive.core.errors import HiveError, InvalidInputError
 from hyperhive.host.drivers.image_manifest import Change
 from hyperhive.host.drivers.image_shelf import ManagedImages, Shelf
 from hyperhive.host.drivers.protocol import ContainerSpec, DriverError, Observation
 from hyperhive.host.separation.frames import FrameError, encode_frame, read_frame
-from hyperhive.host.separation.verbs import PIECE_LIMIT_BYTES, Verb, parse_helper_error, parse_result, render_spec
+from hyperhive.host.separation.verbs import (
+    PIECE_LIMIT_BYTES,
+    Prepared,
+    Verb,
+    parse_helper_error,
+    parse_result,
+    render_files,
+    render_spec,
+)
 from hyperhive.system.cgroups import Usage
 from hyperhive.system.process import Completed
 
@@ -130,14 +138,14 @@ class HelperDriver:
         self.name = name
         self.images = images
         self._helper = helper
-        self._unlimited: Mapping[str, str] = {}
+        self._prepared = Prepared({}, "")
 
     @property
     def unlimited(self) -> Mapping[str, str]:
-        return self._unlimited
+        return self._prepared.unlimited
 
     async def prepare(self) -> None:
-        self._unlimited = await self._call(Verb.PREPARE, {})
+        self._prepared = await self._call(Verb.PREPARE, {})
 
     async def build(self, packages: Sequence[str]) -> Mapping[str, str]:
         if self.images is not None:
@@ -182,6 +190,29 @@ class HelperDriver:
         try:
             return await self._helper.call(verb, arguments)
         except DriverError:
+            raise
+        except HiveError as error:
+            raise DriverError(error.message, error.hint) from error
+
+
+class HelperBuilder(HelperDriver):
+    """Keeps `drivers.protocol.BuildsSystems`, too, for a driver of the helper's that does."""
+
+    @property
+    def revision(self) -> str:
+        return self._prepared.revision
+
+    async def evaluate(self, name: str, files: Mapping[str, bytes]) -> bytes:
+        return await self._build(Verb.EVALUATE, name, files)
+
+    async def build_system(self, name: str, files: Mapping[str, bytes]) -> None:
+        await self._build(Verb.BUILD_SYSTEM, name, files)
+
+    async def _build(self, verb: Verb, name: str, files: Mapping[str, bytes]) -> Any:
+        """Raises InvalidInputError for what is the config's fault, else DriverError."""
+        try:
+            return await self._helper.call(verb, render_files(name, files))
+        except (DriverError, InvalidInputError):
             raise
         except HiveError as error:
             raise DriverError(error.message, error.hint) from error

@@ -64,7 +64,7 @@ def main() -> None:
 
 
 async def _serve(plan: Plan, roots: Roots, connection: socket.socket) -> None:
-    driver = make_driver(plan.driver, roots, plan.image_suite, Path(plan.images))
+    driver = make_driver(plan.driver, roots, plan.image_suite, Path(plan.images), plan.nix_inputs)
     checks = Checks(roots, plan.claude, Path(plan.ca_file) if plan.ca_file else None)
     notes = HelperNotes(roots.helper_folder / "audit.jsonl")
     await HelperServer(driver, find_images(driver), checks, notes).serve(connection)

@@ -15,6 +15,7 @@ class Plan:
     image_suite: str
     claude: str
     ca_file: str
+    nix_inputs: str
 
     def render(self) -> str:
         return json.dumps(asdict(self))

@@ -10,7 +10,8 @@ import structlog
 
 from hyperhive.core.errors import HiveError, NotFoundError, RefusedError, TooManyError
 from hyperhive.host.drivers.image_shelf import ManagedImages, Shelf
-from hyperhive.host.drivers.protocol import Driver, DriverError
+from hyperhive.host.drivers.protocol import BuildsSystems, Driver, DriverError
+from hyperhive.host.drivers.registry import find_revision
 from hyperhive.host.separation.frames import FrameError, encode_frame, read_frame
 from hyperhive.host.separation.notes import Outcome
 from hyperhive.host.separation.verbs import (
@@ -23,9 +24,11 @@ from hyperhive.host.separation.verbs import (
     NameArguments,
     NoArguments,
     ObserveImagesArguments,
+    Prepared,
     RemoveUnusedArguments,
     SpecArguments,
     StopArguments,
+    SystemArguments,
     Verb,
     parse_arguments,
     parse_verb,
@@ -35,6 +38,8 @@ from hyperhive.host.separation.verbs import (
 log = structlog.get_logger(__name__)
 
 TASKS_LIMIT: Final = 512
+# Each takes gigabytes if what it evaluates is meant to.
+EVALUATIONS_AT_ONCE: Final = 4
 # What is noted of what names no verb.
 _NO_VERB = "-"
 _ERROR_LIMIT_CHARS = 20_000
@@ -198,6 +203,7 @@ class _Acts:
     def __init__(self, driver: Driver, images: ManagedImages | None) -> None:
         self._driver = driver
         self._images = images
+        self._evaluating = asyncio.Semaphore(EVALUATIONS_AT_ONCE)
         self._acts: Mapping[Verb, _Act] = {
             Verb.PREPARE: _taking(NoArguments, self._prepare),
             Verb.BUILD: _taking(BuildArguments, lambda given: driver.build(given.packages)),
@@ -216,14 +222,18 @@ class _Acts:
             Verb.REMOVE_UNUSED_IMAGES: _taking(
                 RemoveUnusedArguments, lambda given: self._get_images().remove_unused(given.keep, given.unused_s)
             ),
+            Verb.EVALUATE: _taking(SystemArguments, self._evaluate),
+            Verb.BUILD_SYSTEM: _taking(
+                SystemArguments, lambda given: self._get_builder().build_system(given.name, given.files)
+            ),
         }
 
     async def run(self, verb: Verb, arguments: Arguments) -> Any:
         return await self._acts[verb](arguments)
 
-    async def _prepare(self, _: NoArguments) -> dict[str, str]:
+    async def _prepare(self, _: NoArguments) -> Prepared:
         await self._driver.prepare()
-        return dict(self._driver.unlimited)
+        return Prepared(dict(self._driver.unlimited), find_revision(self._driver))
 
     async def _exec(self, given: ExecArguments) -> tuple[int, bytes, bytes]:
         done = await self._driver.exec(given.name, tuple(given.command), given.timeout_s)
@@ -236,6 +246,15 @@ class _Acts:
         if self._images is None:
             raise NotFoundError("there are no images", "this hive's driver has none")
         return self._images
+
+    async def _evaluate(self, given: SystemArguments) -> bytes:
+        async with self._evaluating:
+            return await self._get_builder().evaluate(given.name, given.files)
+
+    def _get_builder(self) -> BuildsSystems:
+        if not isinstance(self._driver, BuildsSystems):
+            raise NotFoundError("there are no systems to build", "this hive's driver builds none")
+        return self._driver
 
 
 def _taking(model: type[GivenT], act: Callable[[GivenT], Awaitable[Any]]) -> _Act:

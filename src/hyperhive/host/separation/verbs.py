@@ -7,7 +7,7 @@ what form arguments have; whether the helper does what they ask for is for `chec
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -25,6 +25,7 @@ from pydantic import (
 
 from hyperhive.core.errors import HiveError, RefusedError, parse_error
 from hyperhive.core.limits import Limits
+from hyperhive.host.configs.trees import FILE_LIMIT_BYTES, FILES_LIMIT, TREE_LIMIT_BYTES
 from hyperhive.host.drivers.image_manifest import Change
 from hyperhive.host.drivers.image_shelf import Shelf
 from hyperhive.host.drivers.protocol import ContainerSpec, DriverError, Mount, Observation
@@ -36,6 +37,8 @@ _NAME_LIMIT_CHARS = 200
 _PATH_LIMIT_CHARS = 4096
 _LIST_LIMIT = 10_000
 _CPUS_LIMIT = 1_000_000
+# In base64, of which each four characters are three bytes.
+_FILE_LIMIT_CHARS = (FILE_LIMIT_BYTES + 2) // 3 * 4
 
 
 class Verb(StrEnum):
@@ -54,6 +57,8 @@ class Verb(StrEnum):
     COMPARE_IMAGE = "compare_image"
     REMOVE_IMAGE = "remove_image"
     REMOVE_UNUSED_IMAGES = "remove_unused_images"
+    EVALUATE = "evaluate"
+    BUILD_SYSTEM = "build_system"
 
 
 # They change nothing and are asked all the time.
@@ -66,6 +71,18 @@ def _refuse_nul(text: str) -> str:
     return text
 
 
+def _decode_file(text: object) -> bytes:
+    if not isinstance(text, str) or len(text) > _FILE_LIMIT_CHARS:
+        raise ValueError(f"it is no text, or has more than {_FILE_LIMIT_CHARS} characters")
+    return b64decode(text, validate=True)
+
+
+def _refuse_large(files: dict[str, bytes]) -> dict[str, bytes]:
+    if sum(map(len, files.values())) > TREE_LIMIT_BYTES:
+        raise ValueError(f"the files have together more than {TREE_LIMIT_BYTES} bytes")
+    return files
+
+
 Name = Annotated[str, Field(max_length=_NAME_LIMIT_CHARS)]
 PathText = Annotated[str, Field(max_length=_PATH_LIMIT_CHARS), AfterValidator(_refuse_nul)]
 Word = Annotated[str, AfterValidator(_refuse_nul)]
@@ -74,6 +91,8 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # The kernel's numbers are 64 bits wide.
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[int, Field(gt=0, lt=2**63)]
+File = Annotated[bytes, BeforeValidator(_decode_file), Field(max_length=FILE_LIMIT_BYTES)]
+Files = Annotated[dict[PathText, File], Field(max_length=FILES_LIMIT), AfterValidator(_refuse_large)]
 
 
 class Arguments(BaseModel):
@@ -190,6 +209,15 @@ class RemoveUnusedArguments(Arguments):
         return f"unused for {self.unused_s:g} s, kept: those for {len(self.keep)} lists of packages"
 
 
+class SystemArguments(NameArguments):
+    """The files of a config, by their paths in it, in base64."""
+
+    files: Files
+
+    def render(self) -> str:
+        return f"{len(self.files)} files"
+
+
 ARGUMENTS: Final[Mapping[Verb, type[Arguments]]] = {
     Verb.PREPARE: NoArguments,
     Verb.BUILD: BuildArguments,
@@ -206,6 +234,8 @@ ARGUMENTS: Final[Mapping[Verb, type[Arguments]]] = {
     Verb.COMPARE_IMAGE: ImageArguments,
     Verb.REMOVE_IMAGE: ImageArguments,
     Verb.REMOVE_UNUSED_IMAGES: RemoveUnusedArguments,
+    Verb.EVALUATE: SystemArguments,
+    Verb.BUILD_SYSTEM: SystemArguments,
 }
 
 
@@ -247,6 +277,11 @@ def render_spec(spec: ContainerSpec) -> dict[str, Any]:
     }
 
 
+def render_files(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The arguments that say the files of a container's config."""
+    return {"name": name, "files": {path: _encode(content) for path, content in files.items()}}
+
+
 # -- answers -----------------------------------------------------------------------------------------------------
 
 
@@ -258,13 +293,20 @@ def _decode(text: str) -> bytes:
     return b64decode(text)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known of a driver once it is prepared: what it cannot limit, and what it builds systems from."""
+
+    unlimited: Mapping[str, str]
+    revision: str
+
+
 _Bytes = Annotated[bytes, PlainSerializer(_encode), BeforeValidator(_decode)]
 _NOTHING: Final[TypeAdapter[Any]] = TypeAdapter(None)
 _SHELF: Final = TypeAdapter(Shelf)
 
 _RESULTS: Final[Mapping[Verb, TypeAdapter[Any]]] = {
-    # What the driver cannot limit.
-    Verb.PREPARE: TypeAdapter(dict[str, str]),
+    Verb.PREPARE: TypeAdapter(Prepared),
     Verb.BUILD: TypeAdapter(dict[str, str]),
     Verb.OBSERVE: TypeAdapter(Observation),
     Verb.FIND_USAGE: TypeAdapter(Usage),
@@ -274,6 +316,7 @@ _RESULTS: Final[Mapping[Verb, TypeAdapter[Any]]] = {
     Verb.LOG_RANGE: TypeAdapter(tuple[int, int]),
     Verb.COMPARE_IMAGE: TypeAdapter(list[Change] | None),
     Verb.REMOVE_UNUSED_IMAGES: TypeAdapter(list[str]),
+    Verb.EVALUATE: TypeAdapter(_Bytes),
 }
 
 

@@ -130,7 +130,7 @@ class Restores:
         name = snapshot.agent
         with self._takes.claim(name):
             async with self._takes.scratch() as folder:
-                opened = await self._takes.open(snapshot, folder, with_credentials=with_credentials)
+                opened = await self._takes.open(snapshot, name, folder, with_credentials=with_credentials)
                 async with self._ends.wait(name, wait_s), self._kept.changing:
                     return await self._replace(name, snapshot, opened, replay=replay)
 
@@ -144,7 +144,7 @@ class Restores:
         snapshot = await self._takes.get_ready(snapshot_id)
         with self._takes.claim(name):
             async with self._takes.scratch() as folder:
-                opened = await self._takes.open(snapshot, folder, with_credentials=with_credentials)
+                opened = await self._takes.open(snapshot, name, folder, with_credentials=with_credentials)
                 async with self._lifecycle.still(name), self._kept.changing:
                     plan = await self._plan_new(name, snapshot, opened, replay=False)
                     return await self._carry_out(plan, undo=None, decide=self._insert)

@@ -201,11 +201,11 @@ class Takes:
         finally:
             await asyncio.shield(discard(folder))
 
-    async def open(self, snapshot: SnapshotRecord, folder: Path, *, with_credentials: bool) -> Opened:
-        """Unpacks a snapshot below the folder, without the login unless asked for.
+    async def open(self, snapshot: SnapshotRecord, name: str, folder: Path, *, with_credentials: bool) -> Opened:
+        """Unpacks a snapshot that is to become the agent `name` below the folder, without the login unless asked for.
 
         Raises NotFoundError, DamagedArchiveError, TooLargeError, StorageError, and InvalidInputError for a config that
-        would not be accepted now.
+        would not be accepted now, DriverError if that cannot be told.
         """
 
         def open_it() -> Opened:
@@ -214,7 +214,7 @@ class Takes:
 
         with _translated():
             opened = await asyncio.to_thread(open_it)
-        self._configs.check_files({path: content for path, (content, _) in opened.config.items()})
+        await self._check_config(name, opened)
         return opened
 
     async def export(self, snapshot_id: int, *, with_credentials: bool) -> BinaryIO:
@@ -269,8 +269,12 @@ class Takes:
                 opened, found = await asyncio.to_thread(look)
             if sha256 and found != sha256.lower():
                 raise InvalidInputError("the file has another digest than that", f"its SHA-256 is {found}")
-            self._configs.check_files({path: content for path, (content, _) in opened.config.items()})
-            return await self._keep(opened, name or opened.manifest.agent, with_credentials=with_credentials)
+            name = name or opened.manifest.agent
+            await self._check_config(name, opened)
+            return await self._keep(opened, name, with_credentials=with_credentials)
+
+    async def _check_config(self, name: str, opened: Opened) -> None:
+        await self._configs.check_files(name, {path: content for path, (content, _) in opened.config.items()})
 
     async def _keep(self, opened: Opened, name: str, *, with_credentials: bool) -> SnapshotRecord:
         """Packs anew what was looked through, under the name it has here: what is kept the hive itself has packed."""
