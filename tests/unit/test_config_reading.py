@@ -9,10 +9,9 @@ import pytest
 
 from hyperhive.core.errors import InvalidInputError, TooLargeError
 from hyperhive.core.paths import Roots
-from hyperhive.host.configs import evaluations
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.configs.defaults import plan_default_files
-from hyperhive.host.configs.evaluations import Evaluations, make_key
+from hyperhive.host.configs.evaluations import KEPT_LIMIT, Evaluations, make_key
 from hyperhive.host.configs.reading import PROPOSED_LIMIT, NixReader, TomlReader, make_reader
 from hyperhive.host.drivers.protocol import BuildsSystems, DriverError
 from hyperhive.host.drivers.registry import make_driver
@@ -232,18 +231,15 @@ async def test_a_hive_whose_evaluations_cannot_be_kept_goes_on(rig: Rig) -> None
     assert await reader.read("alice", NIX) == ALLOWED
 
 
-def test_of_too_many_evaluations_the_ones_that_nobody_asked_for_are_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluations, "KEPT_LIMIT", 3)
+def test_of_too_many_evaluations_the_ones_that_nobody_asked_for_are_forgotten(tmp_path: Path) -> None:
     kept = Evaluations(tmp_path)
-    keys = [make_key(name, {}, "1") for name in ("a", "b", "c", "d", "e")]
-    for key in keys[:3]:
+    keys = [make_key(f"agent-{number}", {}, "1") for number in range(KEPT_LIMIT + 2)]
+    for key in keys[:KEPT_LIMIT]:
         kept.save(key, b"1")
     assert kept.find(keys[0]) == b"1"
-    for key in keys[3:]:
+    for key in keys[KEPT_LIMIT:]:
         kept.save(key, b"1")
-    assert [kept.find(key) for key in keys] == [b"1", None, None, b"1", b"1"]
+    assert [key for key in keys if kept.find(key) is None] == keys[1:3]
 
 
 def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:
