@@ -6,9 +6,9 @@ import pytest
 
 from hyperhive.core.errors import HiveError, InvalidInputError
 from hyperhive.core.names import MANAGER, container_name
-from hyperhive.host.drivers.nixos_names import plan_machine
+from hyperhive.host.drivers.nixos_names import NAME_LIMIT_CHARS, plan_machine
 from hyperhive.host.drivers.protocol import Observation
-from hyperhive.host.drivers.registry import NIXOS, NIXOS_NAME_LIMIT_CHARS, check_name
+from hyperhive.host.drivers.registry import NIXOS, check_name
 from lifecycle_rig import BadDriver, Hive, open_hive
 
 LONG = "ten-chars1"
@@ -52,7 +52,7 @@ async def is_refused(asked: Awaitable[object]) -> None:
 def test_what_may_be_an_agents_name_is_what_nixos_has_room_for() -> None:
     for driver in ("bubblewrap", "nspawn", "gvisor"):
         check_name(driver, "x" * 63)
-    assert len(LONGEST) == NIXOS_NAME_LIMIT_CHARS == len(LONG) - 1
+    assert len(LONGEST) == NAME_LIMIT_CHARS == len(LONG) - 1
     for name in (MANAGER, "a", LONGEST):
         check_name(NIXOS, name)
         assert len(plan_machine(container_name(name))) <= 11

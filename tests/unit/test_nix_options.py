@@ -9,7 +9,7 @@ from typing import Any, cast
 import jsonschema
 import pytest
 
-from hyperhive.host.nix_settings import describe_settings, render_settings, to_camel_case
+from hyperhive.host.nix_settings import describe_settings, render_settings
 from hyperhive.host.settings import Settings
 from hyperhive.wire.agent_config import AgentConfig, McpServer, ScheduleEntry, parse_agent_config
 from hyperhive.wire.agent_nix import parse_agent_options
@@ -94,7 +94,7 @@ def respell(value: Any, *, chosen: bool = False) -> Any:
         return value
     pairs = cast("dict[str, Any]", value)
     return {
-        key if chosen else to_camel_case(key): respell(item, chosen=not chosen and key in CHOSEN)
+        key if chosen else spell_camel(key): respell(item, chosen=not chosen and key in CHOSEN)
         for key, item in pairs.items()
     }
 
@@ -140,8 +140,8 @@ def test_an_option_says_what_its_field_says(bench: Bench) -> None:
     wanted: dict[str, Any] = {}
     for name, field in AgentConfig.model_fields.items():
         nested = getattr(field.annotation, "model_fields", None)
-        wanted[to_camel_case(name)] = (
-            {to_camel_case(key): inner.description for key, inner in nested.items()} if nested else field.description
+        wanted[spell_camel(name)] = (
+            {spell_camel(key): inner.description for key, inner in nested.items()} if nested else field.description
         )
     assert found == wanted
 

@@ -4,7 +4,6 @@ Written by scripts/nix-settings; a test finds one that is not current.
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,17 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from hyperhive.host.settings import Settings
+from hyperhive.wire.config_problems import spell_camel
 
 
 def describe_settings() -> dict[str, dict[str, Any]]:
     """Each setting by the name of its option: variable, type, bounds if it has any, default and meaning."""
     properties: dict[str, dict[str, Any]] = Settings.model_json_schema()["properties"]
-    return {to_camel_case(name): _describe(name, schema) for name, schema in properties.items()}
+    return {spell_camel(name): _describe(name, schema) for name, schema in properties.items()}
 
 
 def render_settings() -> str:
     return json.dumps(describe_settings(), indent=2) + "\n"
-
-
-def to_camel_case(name: str) -> str:
-    """`warm_s` as `warmS`."""
-    return re.sub("_(.)", lambda found: found[1].upper(), name)
 
 
 def _describe(name: str, schema: dict[str, Any]) -> dict[str, Any]:

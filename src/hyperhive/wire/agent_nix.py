@@ -4,6 +4,7 @@ They are the fields of `AgentConfig` below `hyperhive.`, in camelCase. What peop
 and variables, is spelled as they spell it. The schema says which is which, so a new field needs nothing here.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, cast
@@ -31,7 +32,7 @@ def parse_agent_options(content: bytes) -> AgentConfig:
     """
     options = _parse_json(content)
     problems: list[ErrorDetails] = []
-    fields = _respell(options, _SCHEMA, (), problems)
+    fields = _respell(options, _get_schema(), (), problems)
     try:
         config = AgentConfig.model_validate(fields)
     except ValidationError as error:
@@ -41,13 +42,14 @@ def parse_agent_options(content: bytes) -> AgentConfig:
     else:
         if not problems:
             return config
-    message = f"{NIX_FILE}: {render_problems(problems, _OPTIONS_SCHEMA, NIX)}"
+    message = f"{NIX_FILE}: {render_problems(problems, render_options_schema(), NIX)}"
     raise InvalidInputError(message, "correct it and commit it again")
 
 
+@functools.cache
 def render_options_schema() -> dict[str, Any]:
     """The JSON Schema of what stands below `hyperhive.` in an `agent.nix`. What has no default may be null: not set."""
-    return _OPTIONS_SCHEMA
+    return {**_spell_schema(_get_schema()), "title": f"{NIX_FILE}: {NIX.above}"}
 
 
 def _parse_json(content: bytes) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def _move(problem: ErrorDetails) -> ErrorDetails:
 
 def _spell_place(place: Place) -> Place:
     """A place of the config as agent.nix has it."""
-    node: Node = _SCHEMA
+    node: Node = _get_schema()
     spelled: list[int | str] = []
     for part in place:
         node = _resolve(node)
@@ -153,8 +155,10 @@ def _spell_schema(node: Node) -> dict[str, Any]:
 
 def _resolve(node: Node) -> Node:
     reference = node.get("$ref")
-    return node if reference is None else _SCHEMA["$defs"][str(reference).removeprefix("#/$defs/")]
+    return node if reference is None else _get_schema()["$defs"][str(reference).removeprefix("#/$defs/")]
 
 
-_SCHEMA = render_schema()
-_OPTIONS_SCHEMA = {**_spell_schema(_SCHEMA), "title": f"{NIX_FILE}: {NIX.above}"}
+@functools.cache
+def _get_schema() -> dict[str, Any]:
+    # Not when this is loaded: most hives read no agent.nix.
+    return render_schema()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from hyperhive.core.text import cut_text, render_safe_line
 from hyperhive.host.configs.trees import PATH_LIMIT_CHARS
-from hyperhive.host.drivers.nixos_flake import AGENT_FILE, CONFIG_FOLDER
+from hyperhive.host.drivers.nixos_flake import CONFIG_FOLDER
+from hyperhive.wire.agent_nix import NIX_FILE
 
 TEXT_LIMIT_CHARS = 600
 # More of a message is not looked at.
@@ -53,7 +54,7 @@ class Failure:
     def render(self) -> str:
         """Such as `agent.nix line 12: attribute 'foo' missing`."""
         place = f" line {self.line}" if self.line else ""
-        return f"{render_safe_line(self.file or AGENT_FILE)}{place}: {self.text}"
+        return f"{render_safe_line(self.file or NIX_FILE)}{place}: {self.text}"
 
 
 def parse_failure(stderr: bytes, files: Mapping[str, bytes], folders: Mapping[Path, str]) -> Failure:

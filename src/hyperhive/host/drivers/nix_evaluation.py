@@ -16,9 +16,10 @@ from pathlib import Path
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.drivers.nix_errors import Failure, parse_failure
 from hyperhive.host.drivers.nix_room import FLAKE, Nix, Room, observe_nix
-from hyperhive.host.drivers.nixos_flake import AGENT_FILE, CONFIG_FOLDER, load_inputs
+from hyperhive.host.drivers.nixos_flake import CONFIG_FOLDER, load_inputs
 from hyperhive.host.drivers.protocol import DriverError
 from hyperhive.system.process import Completed, ProcessError, run
+from hyperhive.wire.agent_nix import NIX_FILE
 
 TIME_LIMIT_S = 60.0
 MEMORY_LIMIT_BYTES = 4 * 1024**3
@@ -29,19 +30,25 @@ _GRACE_S = 30.0
 # An exit status above it is a signal's number and that.
 _BY_SIGNAL = 128
 
-_SETTINGS = {
+FEATURES = "nix-command flakes"
+# Also for whoever builds what was evaluated: what is written as an agent's flake is all that counts, and nothing is
+# built to find out what it means.
+PURE = {
     "pure-eval": "true",
     "allow-import-from-derivation": "false",
     "use-registries": "false",
     "accept-flake-config": "false",
     "eval-cache": "false",
+}
+_SETTINGS = {
+    **PURE,
     # Whatever asks for it: nothing is built, and nothing fetched.
     "substitute": "false",
     "max-jobs": "0",
     "builders": "",
 }
 _EVALUATE = (
-    *("eval", "--extra-experimental-features", "nix-command flakes"),
+    *("eval", "--extra-experimental-features", FEATURES),
     *(part for name, value in _SETTINGS.items() for part in ("--option", name, value)),
     # Read-only: what an agent would have written to the store is only named. The flake itself is copied there.
     *("--read-only", "--no-write-lock-file", "--show-trace"),
@@ -97,12 +104,12 @@ class _Evaluation:
         try:
             done = await self._run()
         except TimeoutError as error:
-            what = f"{AGENT_FILE}: it is not evaluated within {self.timeout_s:g} s"
+            what = f"{NIX_FILE}: it is not evaluated within {self.timeout_s:g} s"
             raise InvalidInputError(what, "is there an endless loop, or far too much of something?") from error
         if not done.ok:
             raise await self._judge(self._explain(done))
         if len(done.stdout) > OUTPUT_LIMIT_BYTES:
-            what = f"{AGENT_FILE}: its options come to more than {OUTPUT_LIMIT_BYTES // 1024:,} KiB"
+            what = f"{NIX_FILE}: its options come to more than {OUTPUT_LIMIT_BYTES // 1024:,} KiB"
             raise InvalidInputError(what, "keep long texts in files of their own")
         return done.stdout
 

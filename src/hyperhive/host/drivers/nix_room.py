@@ -14,12 +14,14 @@ from pathlib import Path
 from hyperhive.core.uids import EVALUATION_UID
 from hyperhive.host.drivers.bubblewrap_argv import keep, make_document, render_argv
 from hyperhive.host.drivers.nix_errors import PRIVATE_STORE
-from hyperhive.host.drivers.nixos_flake import AGENT_FILE, CONFIG_FOLDER, NixInputs
+from hyperhive.host.drivers.nixos_flake import CONFIG_FOLDER, NixInputs
 from hyperhive.host.drivers.protocol import DriverError, Mount
 from hyperhive.host.drivers.sandbox import Sandbox, plan_program_mounts, render_mounts
+from hyperhive.wire.agent_nix import NIX_FILE
 
 _STORE = Path("/nix/store")
-_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
+# Of the nix daemon, where there is one.
+DAEMON_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
 _SCRATCH = PRIVATE_STORE.parent
 # Where the flake is inside, and all that is ours there.
 PLACE = _SCRATCH.parent
@@ -108,7 +110,7 @@ class Room:
         numbers: list[int] = []
         if self.says_nothing:
             numbers.append(keep(handles, make_document(_NOTHING)))
-            target = str(FLAKE / CONFIG_FOLDER / AGENT_FILE)
+            target = str(FLAKE / CONFIG_FOLDER / NIX_FILE)
             files += ["--perms", "0444", "--ro-bind-data", str(numbers[0]), target]
         as_root = os.geteuid() == 0
         sandbox = _plan_sandbox(files, as_root=as_root)
@@ -123,7 +125,7 @@ class Room:
         if nix.store is not None:
             mounts.append(Mount(nix.store, _STORE))
         if nix.socket is not None:
-            mounts.append(Mount(nix.socket, _SOCKET))
+            mounts.append(Mount(nix.socket, DAEMON_SOCKET))
         if not nix.program.is_relative_to(_STORE):
             mounts.append(Mount(Path("/usr"), Path("/usr")))
             shown, links = _observe_system()
@@ -138,7 +140,7 @@ def observe_nix() -> Nix:
         raise DriverError("there is no nix on this machine", "the driver nixos runs on NixOS: see services.hyperhive")
     # A store that only its owner may use is none for evaluations; nor is a daemon that may not be asked.
     store = _STORE if os.access(_STORE, os.R_OK | os.X_OK) else None
-    socket = _SOCKET if store and os.access(_SOCKET, os.W_OK) and _SOCKET.is_socket() else None
+    socket = DAEMON_SOCKET if store and os.access(DAEMON_SOCKET, os.W_OK) and DAEMON_SOCKET.is_socket() else None
     return Nix(Path(program).resolve(), store, socket)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.uids import INNER_UID, has_range
+from hyperhive.host.drivers.nix_room import DAEMON_SOCKET
 from hyperhive.host.drivers.protocol import DriverError, Mount
 from hyperhive.host.drivers.seccomp import DENIED
 from hyperhive.system.files import write_atomically
@@ -81,7 +82,7 @@ _STATEMENT = re.compile(
 # `--no-new-privileges` would take from it all set-uid programs, by which NixOS has PAM, D-Bus and ping; the harness
 # itself does without new privileges.
 _HARDENING = (
-    *("--settings=no", "--private-users-ownership=auto", "--tmpfs=/nix/var/nix/daemon-socket:mode=0555,size=4k"),
+    *("--settings=no", "--private-users-ownership=auto", f"--tmpfs={DAEMON_SOCKET.parent}:mode=0555,size=4k"),
     *(f"--system-call-filter=~{call}" for call in DENIED),
 )
 

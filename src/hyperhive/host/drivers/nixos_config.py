@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hyperhive.host.configs.trees import DEPTH_LIMIT, FILE_LIMIT_BYTES, FILES_LIMIT, TREE_LIMIT_BYTES
+from hyperhive.host.container_spec import CONFIG
 from hyperhive.host.drivers.nixos_flake import Identity, NixInputs
 from hyperhive.host.drivers.protocol import DriverError, Mount
 from hyperhive.system.files import read_beneath, walk_beneath, write_atomically
 
-# Where a container sees the files of its config.
-CONFIG = Path("/config")
 _HINT = "the hive writes these files itself: see what changed them"
 
 

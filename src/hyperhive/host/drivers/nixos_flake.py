@@ -16,9 +16,8 @@ from pathlib import Path
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.drivers.protocol import DriverError
 from hyperhive.system.files import sync_folder, write_folder
+from hyperhive.wire.agent_nix import NIX_FILE
 
-# What a config of this kind has at its top.
-AGENT_FILE = "agent.nix"
 CONFIG_FOLDER = "config"
 
 _HINT = "nix_inputs is hyperhive=/PATH nixpkgs=/PATH, and unstable=/PATH if there is one; services.hyperhive sets it"
@@ -106,7 +105,7 @@ def render_flake(inputs: NixInputs, identity: Identity) -> dict[str, bytes]:
     # The hive's flake has inputs of its own, which are on the network.
     follows = {"nixpkgs": "nixpkgs", "unstable": "unstable" if inputs.unstable else "nixpkgs"}
     lines += [f'hyperhive.inputs.{name}.follows = "{target}";' for name, target in follows.items()]
-    text = _FLAKE.format(inputs="\n".join(f"    {line}" for line in lines), config=CONFIG_FOLDER, agent_file=AGENT_FILE)
+    text = _FLAKE.format(inputs="\n".join(f"    {line}" for line in lines), config=CONFIG_FOLDER, agent_file=NIX_FILE)
     return {
         "flake.nix": text.encode(),
         "identity.json": json.dumps(asdict(identity), sort_keys=True).encode(),
@@ -139,8 +138,8 @@ def write_flake(folder: Path, inputs: NixInputs, identity: Identity, files: Mapp
 
 def check_config(files: Mapping[str, bytes]) -> None:
     """Raises InvalidInputError for files that are no config of this kind."""
-    if AGENT_FILE not in files:
-        raise InvalidInputError(f"the config has no {AGENT_FILE}", "nixos containers are described by one at its top")
+    if NIX_FILE not in files:
+        raise InvalidInputError(f"the config has no {NIX_FILE}", "nixos containers are described by one at its top")
     for path in files:
         if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
             raise InvalidInputError(f"{path[:200]!r} is no path of a config", "files are below the config's folder")

@@ -7,6 +7,10 @@ from hyperhive.host.drivers.protocol import DriverError
 
 # nixos-container refuses longer ones: a network interface is called after them.
 _MACHINE_LIMIT_CHARS = 11
+# Containers of agents, beside those that a person has made.
+_PREFIX = "h-"
+# What is left for the name of an agent.
+NAME_LIMIT_CHARS = _MACHINE_LIMIT_CHARS - len(_PREFIX)
 # Letter for letter what `core.names` allows: it becomes an argument, a file and a unit.
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -23,7 +27,7 @@ def find_machine(container: str) -> str | None:
     """
     if not _NAME.fullmatch(container):
         raise DriverError(f"{container[:80]!r} is not a container's name")
-    machine = container if container == MANAGER_CONTAINER else f"h-{container}"
+    machine = container if container == MANAGER_CONTAINER else f"{_PREFIX}{container}"
     return machine if len(machine) <= _MACHINE_LIMIT_CHARS else None
 
 
@@ -32,7 +36,8 @@ def plan_machine(container: str) -> str:
     machine = find_machine(container)
     if machine is None:
         raise DriverError(
-            f"{container} has {len(container)} characters: a container of NixOS has at most 9 and an h- before them",
+            f"{container} has {len(container)} characters: a container of NixOS has at most {NAME_LIMIT_CHARS} and an "
+            f"{_PREFIX} before them",
             "choose a shorter name",
         )
     return machine

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperhive.host.drivers.nix_evaluation import FEATURES, PURE
+from hyperhive.host.drivers.nix_room import DAEMON_SOCKET
 from hyperhive.host.drivers.protocol import DriverError
 from hyperhive.system.process import Completed, ProcessError, run
 
@@ -20,17 +22,9 @@ _PROGRAMS = (
     *("nixos-container", "nix", "nix-env", "systemctl", "systemd-run", "machinectl", "journalctl", "nsenter"),
     *("bwrap", "sh"),
 )
-_DAEMON_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
-# nixos-container names no features when it calls nix. What is written as an agent's flake is all that counts, and
-# nothing is built to find out what it means: as where it is evaluated first, see `nix_evaluation.py`.
-_NIX_CONFIG = """\
-extra-experimental-features = nix-command flakes
-pure-eval = true
-allow-import-from-derivation = false
-use-registries = false
-accept-flake-config = false
-eval-cache = false
-"""
+# nixos-container names no features when it calls nix, and no settings: as where a flake is evaluated first.
+_NIX_SETTINGS = {"extra-experimental-features": FEATURES, **PURE}
+_NIX_CONFIG = "".join(f"{name} = {value}\n" for name, value in _NIX_SETTINGS.items())
 # What counts more than all of that is what a command says.
 NIX_OPTIONS = ("--option", "allow-import-from-derivation", "false", "--no-write-lock-file")
 _SCOPE = (
@@ -95,7 +89,7 @@ class Programs:
 
     def _environment(self) -> Mapping[str, str]:
         # Root would build by itself, in the bounds of who asks, and not by the daemon.
-        remote = {"NIX_REMOTE": "daemon"} if _DAEMON_SOCKET.exists() else {}
+        remote = {"NIX_REMOTE": "daemon"} if DAEMON_SOCKET.exists() else {}
         return {"PATH": self._path, "LC_ALL": "C.UTF-8", "HOME": str(self._home), "NIX_CONFIG": _NIX_CONFIG, **remote}
 
 

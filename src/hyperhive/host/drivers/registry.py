@@ -10,6 +10,7 @@ from hyperhive.host.drivers.image_shelf import HasImages, ManagedImages
 from hyperhive.host.drivers.images import Images
 from hyperhive.host.drivers.nixos import NixosDriver
 from hyperhive.host.drivers.nixos_flake import NixInputs, parse_nix_inputs
+from hyperhive.host.drivers.nixos_names import NAME_LIMIT_CHARS
 from hyperhive.host.drivers.nspawn import NspawnDriver
 from hyperhive.host.drivers.protocol import BuildsSystems, Driver
 
@@ -17,8 +18,6 @@ NIXOS = "nixos"
 _NAMES = ("bubblewrap", "nspawn", "gvisor", NIXOS)
 # Those whose containers do not have this machine's system, and get it by packages.
 WITH_IMAGES = frozenset({"nspawn", "gvisor"})
-# A container of NixOS, and the network interface called after it, has 11 characters at most: 'h-' and this many.
-NIXOS_NAME_LIMIT_CHARS = 9
 
 
 def check_driver(name: str, nix_inputs: str = "") -> None:
@@ -50,14 +49,14 @@ def make_driver(
 
 def has_room(driver: str, agent: str) -> bool:
     """Whether a driver can have a container of an agent that is called so."""
-    return driver != NIXOS or len(agent) <= NIXOS_NAME_LIMIT_CHARS
+    return driver != NIXOS or len(agent) <= NAME_LIMIT_CHARS
 
 
 def check_name(driver: str, agent: str) -> None:
     """Raises InvalidInputError for an agent whose name is too long for a driver."""
     if not has_room(driver, agent):
         raise InvalidInputError(
-            f"{agent} has {len(agent)} characters; agents of the nixos driver have {NIXOS_NAME_LIMIT_CHARS} at most",
+            f"{agent} has {len(agent)} characters; agents of the nixos driver have {NAME_LIMIT_CHARS} at most",
             "containers of NixOS and their network interfaces have 11, of which 'h-' is ours: choose a shorter name",
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from hyperhive.core.errors import InvalidInputError, TooLargeError
 from hyperhive.host.configs.repository import ConfigRepository
 from hyperhive.host.configs.trees import FILES_LIMIT, TREE_LIMIT_BYTES
+from hyperhive.host.drivers.nixos_names import NAME_LIMIT_CHARS
 from hyperhive.host.first_hive.report import AgentReport
 from hyperhive.host.first_hive.repositories import PROPOSED, History, open_repository, take_history
 from hyperhive.host.first_hive.source import AGENTS, APPLIED, Origin, list_other_parts, open_part
@@ -18,10 +19,8 @@ from hyperhive.host.snapshots.places import APPLIED as READY_APPLIED
 from hyperhive.system.files import folder_size_bytes, open_regular_beneath, walk_beneath
 from hyperhive.system.tree_copies import Room, copy_tree
 from hyperhive.wire.agent_config import CONFIG_FILE
+from hyperhive.wire.agent_nix import NIX_FILE
 
-NIX_FILE = "agent.nix"
-# What the driver that reads agent.nix can name a machine after.
-NIXOS_NAME_LIMIT_CHARS = 9
 # The first hive's harness keeps its own things where ours does.
 _EVENTS = "hyperhive-events.sqlite"
 _RENAMED = "first-hive-events.sqlite"
@@ -96,8 +95,8 @@ def _note_config(files: Collection[str], report: AgentReport) -> None:
         )
     elif CONFIG_FILE not in files:
         report.notes.append(f"its config has neither {NIX_FILE} nor {CONFIG_FILE}: no driver starts it")
-    if len(report.name) > NIXOS_NAME_LIMIT_CHARS and report.name != "manager":
-        report.notes.append(f"its name is longer than {NIXOS_NAME_LIMIT_CHARS} characters: the driver nixos refuses it")
+    if len(report.name) > NAME_LIMIT_CHARS and report.name != "manager":
+        report.notes.append(f"its name is longer than {NAME_LIMIT_CHARS} characters: the driver nixos refuses it")
 
 
 async def _note_uncommitted(source: Path, origin: Origin, applied: Path, history: History, report: AgentReport) -> None:
