@@ -15,6 +15,7 @@ from hyperhive.core.approvals import Approval, ApprovalStatus
 from hyperhive.core.effects import Effect
 from hyperhive.core.errors import ConflictError, InvalidInputError, TooLargeError
 from hyperhive.core.names import MANAGER
+from hyperhive.host import folders
 from hyperhive.host.configs.reading import PROPOSED_LIMIT
 from hyperhive.host.drivers.protocol import ContainerState, Driver
 from hyperhive.host.egress_proposals import EgressProposals
@@ -269,7 +270,7 @@ async def read_in_container(hive: Hive, path: str) -> bytes:
     return done.stdout
 
 
-async def test_an_approved_agent_nix_is_deployed_and_stops_the_agent_once_it_cannot_be_read(
+async def test_an_approved_agent_nix_is_deployed_and_goes_on_where_the_flake_has_no_such_option_any_more(
     tmp_path: Path, evaluator: Evaluator
 ) -> None:
     drivers: list[NixDriver] = []
@@ -302,15 +303,18 @@ async def test_an_approved_agent_nix_is_deployed_and_stops_the_agent_once_it_can
         options = moved.inputs.hyperhive / "nix/agent-options.nix"
         options.write_text(options.read_text().replace("usdPerDay", "eurPerDay"))
         async with open_hive(lambda driver: wrap(driver, moved), place=place, reconcile=True, look_every_s=0.2) as hive:
-            row = await hive.wait_state("failed", timeout_s=60)
-            assert row.reason.startswith("not running: config cannot be used: agent.nix line")
-            assert "usdPerDay" in row.reason
-            assert (await hive.honest.observe("alice")).state is not ContainerState.RUNNING
-            with pytest.raises(InvalidInputError):
-                await hive.parts.configs.get_policy("alice")
+            await hive.wait_state("idle", timeout_s=60)
+            assert (await hive.parts.configs.get_policy("alice")).allowed_recipients == ("bob",)
+            # What has to be built anew cannot be, and what is proposed now is what the new one makes of it.
+            await hive.agents.stop("alice", "operator")
+            await hive.wait_state("stopped")
             await hive.agents.start("alice", "operator")
             row = await hive.wait_state("failed")
+            assert "agent.nix line" in row.reason
             assert "usdPerDay" in row.reason
+            assert (await hive.honest.observe("alice")).state is not ContainerState.RUNNING
+            with pytest.raises(InvalidInputError, match="usdPerDay"):
+                await propose(hive, tmp_path, {"prompt.md": "be better"})
 
         # And back again.
         async with open_hive(make, place=place, reconcile=True) as hive:
@@ -318,6 +322,52 @@ async def test_an_approved_agent_nix_is_deployed_and_stops_the_agent_once_it_can
             await hive.wait_state("idle", timeout_s=60)
             assert (await hive.parts.configs.get_policy("alice")).allowed_recipients == ("bob",)
     assert drivers[1].evaluated == []
+
+
+async def test_what_was_approved_stays_what_it_was_when_the_flake_moves(tmp_path: Path, evaluator: Evaluator) -> None:
+    # A text that waits for another nixpkgs to mean something else.
+    waiting = """\
+{ lib, ... }:
+{
+  hyperhive.bash.allow = if lib ? later then [ ] else [ "git *" ];
+}
+"""
+    moved = make_evaluator(tmp_path / "moved")
+    lib = moved.inputs.nixpkgs / "lib/default.nix"
+    lib.write_text(lib.read_text().replace("  lib = {", "  lib = {\n    later = true;", 1))
+    drivers: list[NixDriver] = []
+
+    def make(driver: Driver) -> Driver:
+        drivers.append(wrap(driver, moved))
+        return drivers[-1]
+
+    async with open_config_rig(tmp_path, lambda driver: wrap(driver, evaluator)) as rig:
+        await rig.spawn("alice", {"agent.nix": waiting})
+        assert (await rig.configs.get_policy("alice")).bash_allow == ("git *",)
+        pending = await rig.propose("alice", {"prompt.md": "be good\n"})
+        # The operator looks at it, and then the flake moves.
+        seen = await rig.reviews.review(pending.id)
+    async with open_config_rig(tmp_path, make) as rig:
+        assert (await rig.configs.get_policy("alice")).bash_allow == ("git *",)
+        assert await rig.reviews.review(pending.id) == seen
+        await rig.deploy(pending)
+        assert (await rig.configs.get_policy("alice")).bash_allow == ("git *",)
+        assert drivers[0].evaluated == []
+        # What the moved one makes of it is seen with the next proposal, before it counts.
+        opened = await rig.reviews.review((await rig.propose("alice", {"prompt.md": "be better\n"})).id)
+        assert opened.comparison is not None
+        assert ("bash", "removed", "allow: git *", "") in list_rows(opened.comparison.meaning)
+        assert "bash.allow becomes empty: it may run any command" in opened.warnings
+        assert len(drivers[0].evaluated) == 1
+
+
+async def test_a_purge_leaves_nothing_of_what_was_evaluated(services: Services) -> None:
+    rig = services.rig
+    await rig.spawn("alice", {"agent.nix": FULL})
+    await rig.configs.get_deployed("alice")
+    assert (rig.roots.evaluations_folder / "alice").is_dir()
+    await folders.remove(rig.roots, "alice")
+    assert not (rig.roots.evaluations_folder / "alice").exists()
 
 
 async def test_a_snapshot_is_read_for_the_agent_that_it_is_to_become(tmp_path: Path, evaluator: Evaluator) -> None:

@@ -10,7 +10,12 @@ from hypothesis import given
 from config_strategies import CONFIGS
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.wire.agent_config import AgentConfig, render_schema
-from hyperhive.wire.agent_nix import OPTIONS_LIMIT_BYTES, parse_agent_options, render_options_schema
+from hyperhive.wire.agent_nix import (
+    OPTIONS_LIMIT_BYTES,
+    list_changed_options,
+    parse_agent_options,
+    render_options_schema,
+)
 
 # By hand, so that nothing here is spelled by what is tested.
 SPELLED = {
@@ -178,3 +183,48 @@ def test_the_schema_describes_the_options_as_they_are_spelled() -> None:
     validator.validate(spell(FULL))
     assert not validator.is_valid(spell(FULL) | {"allowed_tools": []})
     assert render_schema()["title"] == "agent.toml"
+
+
+def find_changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return list_changed_options(json.dumps(before).encode(), json.dumps(after).encode())
+
+
+@given(config=CONFIGS)
+def test_what_is_the_same_has_no_changed_options(config: AgentConfig) -> None:
+    assert find_changed(spell(config), spell(config)) == []
+
+
+@pytest.mark.parametrize("field", AgentConfig.model_fields)
+def test_each_option_that_changes_is_found(field: str) -> None:
+    after = spell(AgentConfig()) | {SPELLED[field]: spell(FULL)[SPELLED[field]]}
+    changed = find_changed(spell(AgentConfig()), after)
+    assert changed
+    assert all(option.startswith(f"hyperhive.{SPELLED[field]}") for option in changed)
+
+
+def test_options_that_only_one_version_has_do_not_count() -> None:
+    older, newer = spell(FULL), spell(FULL)
+    del older["schedule"], older["network"]["mode"], older["mcpServers"]["allowed_tools"]["allowedTools"]
+    older |= {"gone": 1}
+    assert find_changed(older, newer) == []
+    assert find_changed(newer, older) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"environment": {"warm_s": "2"}}, "hyperhive.environment"),
+        ({"environment": {"warm_s": "2", "warmS": "4"}}, "hyperhive.environment.warmS"),
+        ({"mcpServers": {}}, "hyperhive.mcpServers"),
+        ({"allowedRecipients": ["bob", "carol"]}, "hyperhive.allowedRecipients"),
+        ({"allowedRecipients": []}, "hyperhive.allowedRecipients"),
+        ({"schedule": [{"cron": "0 9 * * *", "message": "stop"}]}, "hyperhive.schedule"),
+        ({"bash": {"allow": [], "deny": ["rm *"], "ask": ["ssh *"]}}, "hyperhive.bash.allow"),
+        ({"bash": []}, "hyperhive.bash"),
+        ({"limits": {"memory": None, "cpu": 1.5, "tasks": 9, "disk": "3G"}}, "hyperhive.limits.memory"),
+    ],
+)
+def test_what_people_have_named_counts_also_if_only_one_of_them_has_it(change: dict[str, Any], option: str) -> None:
+    before = spell(FULL)
+    assert find_changed(before, before | change) == [option]
+    assert find_changed(before | change, before) == [option]

@@ -11,7 +11,7 @@ from hyperhive.core.errors import InvalidInputError, TooLargeError
 from hyperhive.core.paths import Roots
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.configs.defaults import plan_default_files
-from hyperhive.host.configs.evaluations import KEPT_LIMIT, Evaluations, make_key
+from hyperhive.host.configs.evaluations import Evaluations, make_key
 from hyperhive.host.configs.reading import PROPOSED_LIMIT, NixReader, TomlReader, make_reader
 from hyperhive.host.drivers.protocol import BuildsSystems, DriverError
 from hyperhive.host.drivers.registry import make_driver
@@ -50,8 +50,11 @@ class Rig:
         return len(self.driver.evaluated)
 
     def file(self) -> Path:
-        [path] = self.folder.iterdir()
+        [path] = self.files()
         return path
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if not path.is_dir()]
 
 
 @pytest.fixture
@@ -164,49 +167,66 @@ async def test_what_was_evaluated_is_known_to_the_next_daemon(rig: Rig) -> None:
     assert rig.file().stat().st_mode & 0o777 == 0o600
 
 
-async def test_another_name_another_file_and_another_revision_are_evaluated_by_themselves(rig: Rig) -> None:
+async def test_another_name_and_another_file_are_evaluated_by_themselves(rig: Rig) -> None:
     reader = rig.open()
     for name, files in (("alice", NIX), ("bob", NIX), ("alice", NIX | {"prompt.md": b"be better\n"})):
         assert await reader.read(name, files) == ALLOWED
-    rig.driver.revision = "2"
-    assert await reader.read("alice", NIX) == ALLOWED
-    assert rig.count == 4
-    rig.driver.revision = "3"
-    rig.driver.revision = "2"
-    assert await reader.read("alice", NIX) == ALLOWED
-    assert rig.count == 4
+    assert rig.count == 3
+    assert len(rig.files()) == 3
 
 
 def test_a_key_is_of_all_inputs_and_no_two_share_one() -> None:
-    inputs: list[tuple[str, dict[str, bytes], str]] = [
-        ("alice", {"a": b"b"}, "1"),
-        ("alic", {"a": b"b"}, "e1"),
-        ("alice", {"a": b"b"}, "2"),
-        ("alice", {"ab": b""}, "1"),
-        ("alice", {"a": b"", "b": b""}, "1"),
-        ("alice", {"a": b"1:b"}, "1"),
-        ("alice", {}, "1"),
+    inputs: list[tuple[str, dict[str, bytes]]] = [
+        ("alice", {"a": b"b"}),
+        ("alic", {"ea": b"b"}),
+        ("alice", {"ab": b""}),
+        ("alice", {"a": b"", "b": b""}),
+        ("alice", {"a": b"1:b"}),
+        ("alice", {}),
     ]
     assert len({make_key(*parts) for parts in inputs}) == len(inputs)
-    assert make_key("a", {"x": b"1", "y": b"2"}, "1") == make_key("a", {"y": b"2", "x": b"1"}, "1")
+    assert make_key("a", {"x": b"1", "y": b"2"}) == make_key("a", {"y": b"2", "x": b"1"})
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "link", "folder", "other"])
-async def test_a_file_that_is_not_what_was_written_is_evaluated_anew(rig: Rig, tmp_path: Path, damage: str) -> None:
+async def test_what_a_config_comes_to_does_not_change_with_the_flake(rig: Rig) -> None:
+    assert await rig.open().read("alice", NIX) == ALLOWED
+
+    async def open_to_all(name: str, files: Mapping[str, bytes]) -> bytes:
+        return await first(name, {"agent.nix": b"{ }"})
+
+    first = rig.driver.evaluator
+    replace_evaluator(rig.driver, open_to_all)
+    rig.driver.revision = "2"
+    reader = rig.open()
+    assert await reader.read("alice", NIX) == ALLOWED
+    assert await reader.check("alice", NIX) == ALLOWED
+    # What was never looked at before is what the present flake says.
+    assert await reader.read("alice", NIX | {"more": b""}) == AgentConfig()
+
+
+async def test_of_what_is_only_proposed_nothing_is_kept_until_it_is_looked_at(rig: Rig) -> None:
+    reader = rig.open()
+    assert await reader.check("alice", NIX) == ALLOWED
+    assert rig.files() == []
+    assert await reader.read("alice", NIX) == ALLOWED
+    assert (rig.count, len(rig.files())) == (1, 1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "folder", "other"])
+async def test_a_file_that_is_not_what_was_written_is_evaluated_anew(rig: Rig, damage: str) -> None:
     await rig.open().read("alice", NIX)
     path = rig.file()
     content = path.read_bytes()
-    if damage == "link":
-        path.rename(tmp_path / "elsewhere")
-        path.symlink_to(tmp_path / "elsewhere")
-    elif damage == "folder":
+    if damage == "folder":
         path.unlink()
         path.mkdir()
     elif damage == "other":
-        # A right one, of another agent that may write to anyone.
+        # A right one, of another config, that may write to anyone.
         open_to_all = {"agent.nix": b"{ }"}
-        await rig.open().read("bob", open_to_all)
-        (rig.folder / make_key("bob", open_to_all, rig.driver.revision)).rename(path)
+        await rig.open().read("alice", open_to_all)
+        [other] = (rig.folder / "alice" / make_key("alice", open_to_all)).iterdir()
+        other.rename(path.with_name(other.name))
+        path.unlink()
     else:
         path.write_bytes({"cut": content[:-2], "changed": content.replace(b"bob", b"eve"), "empty": b""}[damage])
     before = rig.count
@@ -214,38 +234,58 @@ async def test_a_file_that_is_not_what_was_written_is_evaluated_anew(rig: Rig, t
     assert rig.count == before + 1
 
 
-async def test_what_was_kept_and_is_no_config_any_more_is_evaluated_anew(rig: Rig) -> None:
-    kept = Evaluations(rig.folder)
-    kept.prepare()
-    key = make_key("alice", NIX, rig.driver.revision)
-    kept.save(key, b'{"allowedRecipients": []}')
-    assert kept.find(key) == b'{"allowedRecipients": []}'
+async def find_other_options(rig: Rig, **changes: object) -> bytes:
+    """What `NIX` came to for a version of the hive that knew no schedules."""
+    options = json.loads(await rig.driver.evaluator("alice", NIX))
+    del options["schedule"]
+    return json.dumps(options | changes).encode()
+
+
+async def test_a_config_that_was_approved_with_other_options_of_the_hive_stays_the_same(rig: Rig) -> None:
+    reader, kept, key = rig.open(), Evaluations(rig.folder), make_key("alice", NIX)
+    old = await find_other_options(rig, gone=1)
+    kept.save("alice", key, old)
+    assert await reader.read("alice", NIX) == ALLOWED
+    assert rig.count == 1
+    # Both are there: one for the version before, should it come back.
+    assert old in kept.find("alice", key)
+    assert len(kept.find("alice", key)) == 2
     assert await rig.open().read("alice", NIX) == ALLOWED
     assert rig.count == 1
 
 
-async def test_a_hive_whose_evaluations_cannot_be_kept_goes_on(rig: Rig) -> None:
+async def test_a_config_that_has_become_another_with_other_options_of_the_hive_is_refused(rig: Rig) -> None:
+    kept, key = Evaluations(rig.folder), make_key("alice", NIX)
+    rig.open()
+    network: dict[str, object] = {"mode": "none", "allow": []}
+    kept.save("alice", key, await find_other_options(rig, allowedRecipients=["bob", "carol"], network=network))
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match="something else than when it was first read") as refused:
+            await rig.open().read("alice", NIX)
+        assert refused.value.message.endswith(": hyperhive.allowedRecipients, hyperhive.network.mode")
+        assert "propose it again" in refused.value.hint
+    assert len(rig.files()) == 1
+
+
+async def test_a_hive_whose_evaluations_cannot_be_kept_goes_on_and_tries_again(rig: Rig) -> None:
     reader = rig.open()
     rig.folder.rmdir()
     rig.folder.write_text("in the way")
     assert await reader.read("alice", NIX) == ALLOWED
-
-
-def test_of_too_many_evaluations_the_ones_that_nobody_asked_for_are_forgotten(tmp_path: Path) -> None:
-    kept = Evaluations(tmp_path)
-    keys = [make_key(f"agent-{number}", {}, "1") for number in range(KEPT_LIMIT + 2)]
-    for key in keys[:KEPT_LIMIT]:
-        kept.save(key, b"1")
-    assert kept.find(keys[0]) == b"1"
-    for key in keys[KEPT_LIMIT:]:
-        kept.save(key, b"1")
-    assert [key for key in keys if kept.find(key) is None] == keys[1:3]
+    rig.folder.unlink()
+    rig.folder.mkdir()
+    assert await reader.read("alice", NIX) == ALLOWED
+    assert (rig.count, len(rig.files())) == (1, 1)
 
 
 def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:
-    (tmp_path / f".{'a' * 64}.x1").write_bytes(b"half")
-    Evaluations(tmp_path).prepare()
-    assert list(tmp_path.iterdir()) == []
+    kept = Evaluations(tmp_path)
+    kept.save("alice", "a" * 64, b"{}")
+    half = tmp_path / "alice" / ("a" * 64) / f".{'b' * 64}.x1"
+    half.write_bytes(b"half")
+    kept.prepare()
+    assert not half.exists()
+    assert kept.find("alice", "a" * 64) == [b"{}"]
 
 
 # -- what is wrong -----------------------------------------------------------------------------------------
@@ -258,14 +298,14 @@ async def test_a_config_that_is_wrong_is_told_with_file_and_line_and_not_looked_
         with pytest.raises(InvalidInputError, match=r"agent\.nix line 2: undefined variable 'modell'"):
             await reader.read("alice", wrong)
     assert rig.count == 1
-    assert list(rig.folder.iterdir()) == []
+    assert rig.files() == []
 
 
 async def test_a_value_that_nix_does_not_mind_is_refused_in_the_words_of_agent_nix(rig: Rig) -> None:
     wrong = {"agent.nix": b'{ hyperhive.allowedRecipients = [ "Bob" ]; }'}
     with pytest.raises(InvalidInputError, match=r"^agent\.nix: hyperhive\.allowedRecipients\[0\]: 'Bob' is "):
         await rig.open().read("alice", wrong)
-    assert list(rig.folder.iterdir()) == []
+    assert rig.files() == []
 
 
 async def test_a_machine_that_cannot_evaluate_is_asked_again(rig: Rig) -> None:

@@ -108,7 +108,7 @@ class Roots:
 
     @property
     def evaluations_folder(self) -> Path:
-        """What configs written in Nix were evaluated to; made anew if it is gone."""
+        """What configs written in Nix were evaluated to, by agents and drafts: what was approved."""
         return self.data / "evaluations"
 
     @property

@@ -102,7 +102,7 @@ def _list_own(roots: Roots, name: str) -> tuple[Path, ...]:
 
 
 def _list_config(roots: Roots, name: str) -> tuple[Path, ...]:
-    return roots.proposed_folder_of(name), roots.applied_repo(name)
+    return roots.proposed_folder_of(name), roots.applied_repo(name), roots.evaluations_folder / name
 
 
 def _measure(folders: Sequence[Path]) -> int:

@@ -7,6 +7,7 @@ and variables, is spelled as they spell it. The schema says which is which, so a
 import functools
 import json
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, TypeAlias, cast
 
 from pydantic import ValidationError
@@ -50,6 +51,38 @@ def parse_agent_options(content: bytes) -> AgentConfig:
 def render_options_schema() -> dict[str, Any]:
     """The JSON Schema of what stands below `hyperhive.` in an `agent.nix`. What has no default may be null: not set."""
     return {**_spell_schema(_get_schema()), "title": f"{NIX_FILE}: {NIX.above}"}
+
+
+def list_changed_options(before: bytes, after: bytes) -> list[str]:
+    """The options that two evaluations both have, with other values, such as `hyperhive.bash.allow`.
+
+    They may be of versions of the hive that have other options: what only one of them has does not count. Raises
+    InvalidInputError for what is no evaluation.
+    """
+    places = _find_changed(_parse_json(before), _parse_json(after), _get_schema(), ())
+    return [".".join((NIX.above, *place)) for place in places]
+
+
+def _find_changed(before: Any, after: Any, node: Node, place: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    node = _resolve(node)
+    if isinstance(before, dict) and isinstance(after, dict):
+        old, new = cast("dict[str, Any]", before), cast("dict[str, Any]", after)
+        if "properties" in node:
+            for field, below in node["properties"].items():
+                name = spell_camel(field)
+                if name in old and name in new:
+                    yield from _find_changed(old[name], new[name], below, (*place, name))
+            return
+        if old.keys() == new.keys() and isinstance(node.get("additionalProperties"), dict):
+            for name in old:
+                yield from _find_changed(old[name], new[name], node["additionalProperties"], (*place, name))
+            return
+    if isinstance(before, list) and isinstance(after, list) and "items" in node:
+        pairs = list(zip_longest(cast("list[Any]", before), cast("list[Any]", after)))
+        if any(True for old, new in pairs for _ in _find_changed(old, new, node["items"], place)):
+            yield place
+    elif before != after:
+        yield place
 
 
 def _parse_json(content: bytes) -> dict[str, Any]:

@@ -26,7 +26,7 @@ DATABASES = ("hive.sqlite", "telemetry.sqlite")
 # Bare repositories of the daemon's: their refs are read with the database, their objects after it.
 REPOSITORIES = ("applied", "notes")
 # Agents write there.
-TREES = ("agents", "proposed", "versions")
+TREES = ("agents", "proposed", "versions", "evaluations")
 FILES = ("prices.toml",)
 SECRET_FILES = ("credential", "notify.urls", "vapid.pem")
 # Made again or worth nothing without the daemon that made it.
@@ -35,7 +35,6 @@ NOT_KEPT = (
     "hive.lock",
     "staging",
     "images",
-    "evaluations",
     "helper",
     "run",
     "audit.head",

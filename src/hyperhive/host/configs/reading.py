@@ -1,8 +1,9 @@
 """What a config says, read in the one language that the driver has: `agent.toml`, or `agent.nix` of systems of Nix.
 
 An agent.nix is a program of the manager's: its evaluation takes seconds, and as long as a minute if it is meant to.
-What was evaluated is kept (see `evaluations`), the same is evaluated once however many ask for it, and what is only
-proposed waits in a line of its own, which is short.
+The same is evaluated once however many ask for it, and what is only proposed waits in a line of its own, which is
+short. What it comes to depends on the flake that it is evaluated with, too, and the operator approves what they see:
+what the first evaluation gave is kept and counts from then on (see `evaluations`).
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import contextlib
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,7 +21,7 @@ from hyperhive.core.names import container_name
 from hyperhive.host.configs.evaluations import Evaluations, make_key
 from hyperhive.host.drivers.protocol import BuildsSystems, Driver
 from hyperhive.wire.agent_config import CONFIG_FILE, AgentConfig, parse_agent_config, render_schema
-from hyperhive.wire.agent_nix import NIX_FILE, parse_agent_options, render_options_schema
+from hyperhive.wire.agent_nix import NIX_FILE, list_changed_options, parse_agent_options, render_options_schema
 
 # Configs that are held in memory: those of all agents, and what is proposed and reviewed beside them.
 CACHED_LIMIT = 300
@@ -55,7 +56,10 @@ class Reader(Protocol):
         ...
 
     async def check(self, agent: str, files: Mapping[str, bytes]) -> AgentConfig:
-        """As `read`, of files that are only proposed. Raises TooLargeError, too, if too many of them wait."""
+        """As `read`, of files that are only proposed, of which nothing is kept.
+
+        Raises TooLargeError, too, if too many of them wait.
+        """
         ...
 
 
@@ -82,8 +86,8 @@ class NixReader:
         self.file = NIX_FILE
         self._driver = driver
         self._kept = Evaluations(folder)
-        # By their keys, what was asked for last at the end.
-        self._configs: OrderedDict[str, AgentConfig] = OrderedDict()
+        # By their keys, what was asked for last at the end: what was evaluated, and the config that it is.
+        self._known: OrderedDict[str, tuple[bytes, AgentConfig]] = OrderedDict()
         # What is wrong with a config, its message and hint, and until when that is not looked at again.
         self._failures: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
         # One for each key that somebody asks for just now.
@@ -99,14 +103,16 @@ class NixReader:
         return render_options_schema()
 
     async def read(self, agent: str, files: Mapping[str, bytes]) -> AgentConfig:
-        key = self._make_key(agent, files)
-        return self._recall(key) or await self._find(key, agent, files, self._at_once)
+        key = _make_key(agent, files)
+        content, config = self._recall(key) or await self._find(key, agent, files, self._at_once)
+        await asyncio.to_thread(self._kept.save, agent, key, content)
+        return config
 
     async def check(self, agent: str, files: Mapping[str, bytes]) -> AgentConfig:
-        key = self._make_key(agent, files)
+        key = _make_key(agent, files)
         known = self._recall(key)
         if known is not None:
-            return known
+            return known[1]
         if self._proposals >= PROPOSED_LIMIT:
             raise TooLargeError(
                 f"{self._proposals} proposals are being evaluated already", "wait for their answers, then propose it"
@@ -115,20 +121,16 @@ class NixReader:
         try:
             # Before the lock of the key: who has to know what is deployed never waits for this line.
             async with self._proposed:
-                return await self._find(key, agent, files, contextlib.nullcontext())
+                return (await self._find(key, agent, files, contextlib.nullcontext()))[1]
         finally:
             self._proposals -= 1
 
-    def _make_key(self, agent: str, files: Mapping[str, bytes]) -> str:
-        _get_file(files, NIX_FILE, CONFIG_FILE)
-        return make_key(container_name(agent), files, self._driver.revision)
-
-    def _recall(self, key: str) -> AgentConfig | None:
+    def _recall(self, key: str) -> tuple[bytes, AgentConfig] | None:
         """What is in memory. Raises InvalidInputError if that is why it cannot be used."""
-        config = self._configs.get(key)
-        if config is not None:
-            self._configs.move_to_end(key)
-            return config
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+            return known
         until, message, hint = self._failures.get(key, (0.0, "", ""))
         if until > time.monotonic():
             raise InvalidInputError(message, hint)
@@ -136,33 +138,33 @@ class NixReader:
 
     async def _find(
         self, key: str, agent: str, files: Mapping[str, bytes], room: AbstractAsyncContextManager[None]
-    ) -> AgentConfig:
+    ) -> tuple[bytes, AgentConfig]:
         """What was kept, or what an evaluation says, for which there has to be `room`."""
         asked = self._asked.setdefault(key, asyncio.Lock())
         async with asked:
             # Whoever asked before may have found out.
-            config = self._recall(key) or await asyncio.to_thread(self._find_kept, key)
-            if config is None:
-                async with room:
-                    config = await self._evaluate(key, agent, files)
-            _put(self._configs, key, config)
-            return config
+            known = self._recall(key)
+            if known is None:
+                kept = await asyncio.to_thread(self._kept.find, agent, key)
+                known = _parse_first(kept)
+                if known is None:
+                    async with room:
+                        known = await self._evaluate(key, agent, files, kept)
+            _put(self._known, key, known)
+            return known
 
-    def _find_kept(self, key: str) -> AgentConfig | None:
-        content = self._kept.find(key)
-        with contextlib.suppress(InvalidInputError):
-            return None if content is None else parse_agent_options(content)
-        return None
-
-    async def _evaluate(self, key: str, agent: str, files: Mapping[str, bytes]) -> AgentConfig:
+    async def _evaluate(
+        self, key: str, agent: str, files: Mapping[str, bytes], kept: Sequence[bytes]
+    ) -> tuple[bytes, AgentConfig]:
+        """`kept` is what it came to for versions of the hive that had other options."""
         try:
             content = await self._driver.evaluate(container_name(agent), files)
             config = parse_agent_options(content)
+            _check_unchanged(kept, content)
         except InvalidInputError as error:
             _put(self._failures, key, (time.monotonic() + FAILURE_KEPT_S, error.message, error.hint))
             raise
-        await asyncio.to_thread(self._kept.save, key, content)
-        return config
+        return content, config
 
 
 def make_reader(driver: Driver, folder: Path) -> Reader:
@@ -187,6 +189,30 @@ def _get_file(files: Mapping[str, bytes], wanted: str, other: str) -> bytes:
         )
     empty = "{ }" if wanted == NIX_FILE else "an empty one"
     raise InvalidInputError(f"there is no {wanted} in it", f"{empty} means: all defaults")
+
+
+def _make_key(agent: str, files: Mapping[str, bytes]) -> str:
+    _get_file(files, NIX_FILE, CONFIG_FILE)
+    return make_key(container_name(agent), files)
+
+
+def _parse_first(contents: Sequence[bytes]) -> tuple[bytes, AgentConfig] | None:
+    """The first that this version of the hive can read."""
+    for content in contents:
+        with contextlib.suppress(InvalidInputError):
+            return content, parse_agent_options(content)
+    return None
+
+
+def _check_unchanged(kept: Sequence[bytes], content: bytes) -> None:
+    """Raises InvalidInputError if options that were there before have become something else."""
+    changed = sorted({option for before in kept for option in list_changed_options(before, content)})
+    if changed:
+        raise InvalidInputError(
+            f"{NIX_FILE}: with the present flake it comes to something else than when it was first read: "
+            f"{', '.join(changed)}",
+            "propose it again, with any change in its files: what it comes to now is for the operator to approve",
+        )
 
 
 def _put(table: "OrderedDict[str, T]", key: str, value: T) -> None:
