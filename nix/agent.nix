@@ -1,4 +1,4 @@
-# makeAgent: the system of one agent's container, and its config as plain data.
+# makeAgent: the system of one agent's container, its config as plain data, and what packages the system has.
 { self }:
 {
   nixpkgs,
@@ -23,6 +23,19 @@ let
 
   options = container.config.hyperhive;
   findPackage = import ./find-package.nix { inherit lib; } container.pkgs;
+
+  # A text of whatever a package says, without what it would have built.
+  tell = value: builtins.unsafeDiscardStringContext (toString value);
+  describe =
+    package:
+    let
+      parsed = builtins.parseDrvName package.name;
+    in
+    {
+      name = tell (package.pname or parsed.name);
+      version = tell (package.version or parsed.version);
+      path = tell package.outPath;
+    };
 in
 {
   nixosConfigurations.container = container;
@@ -36,4 +49,7 @@ in
     // {
       packages = map (name: builtins.seq (findPackage name) name) options.packages;
     };
+
+  # What is on claude's path, as plain data too.
+  agentPackages = map describe container.config.environment.systemPackages;
 }

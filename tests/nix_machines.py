@@ -1,13 +1,16 @@
 """Machines with a nix daemon, as far as evaluations see them: a store with its daemon, in a folder of a test."""
 
+import os
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hive_process import wait_for
 from hyperhive.host.drivers.nix_room import Nix, observe_nix
+from hyperhive.host.drivers.protocol import DriverError
+from hyperhive.system.process import Completed, ProcessError, run
 
 # Neither needs a /nix on this machine: they have one of their own.
 _ROOM = (
@@ -17,17 +20,66 @@ _ROOM = (
     *("--tmpfs", "/tmp", "--tmpfs", "/root", "--setenv", "HOME", "/root", "--setenv", "NIX_CONF_DIR", "/root"),
 )
 _NIX = ("nix", "--extra-experimental-features", "nix-command")
+# What is built there is built as root, and plainly: it is a test's own.
+_CONFIG = """\
+extra-experimental-features = nix-command
+substituters = file:///nix/cache
+build-users-group =
+sandbox = false
+"""
+_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class NixMachine:
-    """`folder` is what the machine calls /nix."""
+    """`folder` is what the machine calls /nix. Its cache is the folder `cache` in there."""
 
     folder: Path
 
     @property
     def nix(self) -> Nix:
-        return Nix(observe_nix().program, self.folder / "store", self.folder / "var/nix/daemon-socket/socket")
+        return Nix(observe_nix().program, self.store, self._socket)
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def _socket(self) -> Path:
+        return self.folder / "var/nix/daemon-socket/socket"
+
+    async def ask(self, argv: Sequence[str], settings: str = "") -> Completed:
+        """Runs a program of nix's on the machine: by its daemon if that runs. Raises DriverError."""
+        room = self._plan_room("--setenv", "NIX_CONFIG", _CONFIG + settings, is_served=self._socket.exists())
+        try:
+            return await run([*room, *argv], timeout_s=_TIMEOUT_S)
+        except ProcessError as error:
+            raise DriverError(str(error)) from error
+
+    def build(self, file: Path, attribute: str, arguments: Mapping[str, str] | None = None) -> str:
+        """Builds what a file of Nix has there, by itself, and returns its place in the store. Needs no daemon."""
+        given = [part for name, value in (arguments or {}).items() for part in ("--argstr", name, value)]
+        shown = ("--ro-bind", str(file.parent), "/tmp/built")
+        command = ("nix-build", "--no-out-link", "-A", attribute, *given, f"/tmp/built/{file.name}")
+        return self._run(*self._plan_room(*shown), *command).strip()
+
+    def publish(self, *paths: str) -> None:
+        """Puts built paths, with all that they need, into the machine's cache."""
+        self._run(*self._plan_room(), "nix", "copy", "--to", "file:///nix/cache", "--", *paths)
+
+    def delete(self, *paths: str) -> None:
+        """Has them no more in the store."""
+        self._run(*self._plan_room(), "nix-store", "--delete", "--", *paths)
+
+    def _plan_room(self, *shown: str, is_served: bool = False) -> list[str]:
+        remote = ("--setenv", "NIX_REMOTE", "daemon") if is_served else ()
+        own = ("--bind", str(self.folder), "/nix", "--setenv", "NIX_CONFIG", _CONFIG)
+        return [*_ROOM, *own, *shown, *remote, "--"]
+
+    def _run(self, *argv: str) -> str:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def add(self, source: Path) -> Path:
         """Puts a folder into the store, as the sources of flakes are there."""
@@ -38,6 +90,14 @@ class NixMachine:
 
     def list_store(self) -> set[str]:
         return {path.name for path in (self.folder / "store").iterdir()}
+
+
+async def ask_here(argv: Sequence[str]) -> Completed:
+    """Runs a program of nix's on this machine. Raises DriverError."""
+    try:
+        return await run(argv, timeout_s=_TIMEOUT_S, env={"PATH": os.environ["PATH"], "NIX_CONFIG": _CONFIG})
+    except ProcessError as error:
+        raise DriverError(str(error)) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Steps:
     # -- the steps -----------------------------------------------------------------------------------------
 
     async def evaluate(self) -> Any:
-        """Of carol, who has no container; the only step that needs no command."""
+        """Of carol, who has no container; this needs no command."""
         (HOME / "containers").mkdir(mode=0o700, exist_ok=True)
         told: list[str] = []
         for name in ("model", "modle"):
@@ -58,6 +58,20 @@ class Steps:
             except HiveError as error:
                 told.append(f"{type(error).__name__}: {error.message}")
         return told
+
+    async def packages(self) -> Any:
+        """What another package is to carol's system, and to the store; needs no command either."""
+        (HOME / "containers").mkdir(mode=0o700, exist_ok=True)
+        base = self.files("carol")
+        more = base | {"agent.nix": b'{ hyperhive.packages = [ "hello" ]; }\n'}
+        before, after = [await self.driver.list_packages("carol", files) for files in (base, more)]
+        sides = [[package.path for package in packages] for packages in (before, after)]
+        return {
+            "before": {package.name: package.path for package in before},
+            "after": {package.name: package.path for package in after},
+            "more": asdict(await self.driver.compare_packages(*sides)),
+            "less": asdict(await self.driver.compare_packages(*reversed(sides))),
+        }
 
     async def create(self) -> Any:
         spec = self.spec("alice")
@@ -212,7 +226,7 @@ async def wait(condition: Callable[[], Awaitable[bool]], what: str) -> None:
 async def main() -> None:
     step, inputs = sys.argv[1:]
     steps = Steps(inputs)
-    if step != "evaluate":
+    if step not in ("evaluate", "packages"):
         await steps.driver.prepare()
     print(json.dumps(await getattr(steps, step)()))
 

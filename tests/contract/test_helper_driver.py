@@ -14,9 +14,12 @@ from driver_runner import KINDS
 from helper_rig import open_helper_rig
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
-from hyperhive.host.drivers.protocol import ContainerState
+from hyperhive.host.drivers.protocol import ContainerState, SizeDifference
 from hyperhive.host.drivers.registry import find_images, find_revision
 from hyperhive.host.separation.client import HelperBuilder, HelperDriver, HelperImages
+from nix_driver_rig import make_evaluator, wrap
+from nix_machines import run_nix_machine
+from nix_rig import STAND_IN, SYSTEM
 from nixos_rig import AGENT, open_nixos_rig
 
 # All that has a spec, or an answer of its own: the rest of the suite is about what a driver does with them.
@@ -85,5 +88,31 @@ async def test_so_does_the_one_of_nixos_whose_containers_have_systems_of_their_o
         assert seen == await rig.driver.observe("alice")
         with pytest.raises(InvalidInputError, match=r"no agent\.nix"):
             await driver.build_system("alice", {"agent.toml": b""})
+        with pytest.raises(InvalidInputError, match=r"no agent\.nix"):
+            await driver.list_packages("alice", {"agent.toml": b""})
         await driver.destroy("alice")
         assert (await driver.observe("alice")).state is ContainerState.ABSENT
+
+
+async def test_packages_are_told_and_measured_behind_the_helper_as_before_it(tmp_path: Path) -> None:
+    with run_nix_machine(tmp_path / "nix") as machine:
+        asked = wrap(BubblewrapDriver(tmp_path / "containers"), make_evaluator(tmp_path / "inputs", machine))
+        async with open_helper_rig(tmp_path, asked) as helper_rig:
+            driver = HelperBuilder("nixos", helper_rig.open_helper(), None)
+            plain, more = [
+                {"agent.nix": b"{ }"},
+                {"agent.nix": b'{ hyperhive.packages = [ "hello" "jq" ]; }'},
+            ]
+            before, after = [await driver.list_packages("alice", files) for files in (plain, more)]
+            assert (before, after) == (
+                await asked.list_packages("alice", plain),
+                await asked.list_packages("alice", more),
+            )
+            paths = {package.name: package.path for package in after}
+            # What was told before is where it is when it was built.
+            assert machine.build(STAND_IN / "default.nix", "hello", {"system": SYSTEM}) == paths["hello"]
+            sides = [[package.path for package in packages] for packages in (before, after)]
+            assert await driver.compare_packages(*sides) == SizeDifference(0, 0, 0, 0, (paths["jq"],))
+            found = await driver.compare_packages(*reversed(sides))
+            assert found == await asked.compare_packages(*reversed(sides))
+            assert found.removed > 0

@@ -169,7 +169,11 @@ async def test_what_is_not_its_own_is_refused_and_noted(liar: Liar, lie: Lie, ve
 
 
 @pytest.mark.parametrize(
-    "verb", [Verb.STOP, Verb.DESTROY, Verb.EXEC, Verb.OBSERVE, Verb.LOGS, Verb.EVALUATE, Verb.BUILD_SYSTEM]
+    "verb",
+    [
+        *(Verb.STOP, Verb.DESTROY, Verb.EXEC, Verb.OBSERVE, Verb.LOGS),
+        *(Verb.EVALUATE, Verb.BUILD_SYSTEM, Verb.LIST_PACKAGES),
+    ],
 )
 async def test_other_programs_of_the_machine_have_no_name_here(liar: Liar, verb: Verb) -> None:
     more: dict[Verb, dict[str, Any]] = {
@@ -178,6 +182,7 @@ async def test_other_programs_of_the_machine_have_no_name_here(liar: Liar, verb:
         Verb.LOGS: {"offset": 0, "limit_bytes": 10},
         Verb.EVALUATE: {"files": {}},
         Verb.BUILD_SYSTEM: {"files": {}},
+        Verb.LIST_PACKAGES: {"files": {}},
     }
     for name in ("../../helper", "/etc", "a/b", "..", "-rf"):
         with pytest.raises(HiveError) as refused:

@@ -205,6 +205,7 @@ async def test_a_name_that_could_be_an_option_or_a_path_is_refused_before_any_ca
             rig.driver.log_range(name),
             rig.driver.build_system(name, {"agent.nix": AGENT}),
             rig.driver.evaluate(name, {"agent.nix": AGENT}),
+            rig.driver.list_packages(name, {"agent.nix": AGENT}),
         ):
             await refuses(work)
     assert not rig.calls()
@@ -220,6 +221,7 @@ async def test_of_an_agent_whose_name_is_too_long_there_is_nothing_and_nothing_c
         rig.driver.exec(name, ("true",), 1),
         rig.driver.build_system(name, {"agent.nix": AGENT}),
         rig.driver.evaluate(name, {"agent.nix": AGENT}),
+        rig.driver.list_packages(name, {"agent.nix": AGENT}),
     ):
         assert "10 characters" in (await refuses(work)).message
     # Else such an agent could never be destroyed, where the hive had another driver before.
@@ -415,6 +417,8 @@ async def test_a_config_with_anything_but_plain_files_is_not_read(rig: NixosRig)
 async def test_a_config_without_agent_nix_is_not_evaluated(rig: NixosRig) -> None:
     with pytest.raises(InvalidInputError, match="has no agent"):
         await rig.driver.evaluate("alice", {"agent.toml": b""})
+    with pytest.raises(InvalidInputError, match="has no agent"):
+        await rig.driver.list_packages("alice", {"agent.toml": b""})
     assert not list((rig.folder / "containers").glob(".evaluation-*"))
 
 

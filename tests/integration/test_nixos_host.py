@@ -96,6 +96,35 @@ def test_a_config_is_evaluated_there_by_the_machines_nix_daemon_and_refused_by_i
     assert "modle" in refused
 
 
+def test_what_another_package_takes_is_told_there_before_it_is_built(host: NixosHost, carol: str) -> None:
+    nothing: dict[str, Any] = {"added": 0, "removed": 0, "download": 0, "fetched": 0, "unknown": []}
+    # No cache has it.
+    told = step(host, "packages")
+    hello = told["after"].pop("hello")
+    assert told["after"] == told["before"] and set(told["before"]) == {"curl", "git"}
+    assert (told["more"], told["less"]) == ({**nothing, "unknown": [hello]}, nothing)
+    # It is there.
+    packages = f"{parse_nix_inputs(host.inputs).nixpkgs}/base"
+    build = ("nix-build", "--no-out-link", packages, "-A", "hello", "--argstr", "system", "x86_64-linux")
+    assert host.run(*build, NIX_REMOTE="daemon") == hello
+    size = int(host.run("sh", "-c", f"nix-store --dump {hello} | wc -c"))
+    told = step(host, "packages")
+    assert (told["more"], told["less"]) == (nothing, {**nothing, "removed": size})
+    # A cache has it.
+    host.run("nix", "copy", "--to", "file:///srv/cache", hello, NIX_CONFIG=FEATURES)
+    host.run("nix-store", "--delete", hello, NIX_REMOTE="daemon")
+    config = host.read("/etc/nix/nix.conf")
+    host.write("/etc/nix/nix.conf", config.replace("substituters =", "substituters = file:///srv/cache"))
+    host.run("systemctl", "restart", "nix-daemon.service")
+    try:
+        told = step(host, "packages")
+    finally:
+        host.write("/etc/nix/nix.conf", config)
+        host.run("systemctl", "restart", "nix-daemon.service")
+    assert (told["more"]["fetched"], told["more"]["unknown"], told["less"]) == (1, [], nothing)
+    assert abs(told["more"]["added"] - size) < 1024**2 // 100
+
+
 def test_a_unit_as_the_facts_have_it_boots_it_by_a_conf_of_ours(host: NixosHost, carol: str) -> None:
     uid = FIRST_RANGED_UID + 65536 * 7
     host.write("/srv/carol/variables", 'GREETING="carol"\n')

@@ -27,7 +27,14 @@ class Keeping(NixDriver):
 
 def keep(evaluator: Evaluator, revision: str, revisions: dict[str, str]) -> Wrap:
     def wrap(driver: Driver) -> Driver:
-        return Keeping(driver, evaluator=evaluator, revision=revision, revisions=revisions)
+        return Keeping(
+            driver,
+            evaluator=evaluator,
+            lister=evaluator.list_packages,
+            comparer=evaluator.compare_packages,
+            revision=revision,
+            revisions=revisions,
+        )
 
     return wrap
 

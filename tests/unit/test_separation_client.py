@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +15,16 @@ from helper_rig import HelperRig, open_helper_rig
 from hyperhive.core.errors import ConflictError, HiveError, InvalidInputError, NotFoundError, RefusedError, TooManyError
 from hyperhive.host.drivers.bubblewrap import BubblewrapDriver
 from hyperhive.host.drivers.image_manifest import Change, ChangeKind
-from hyperhive.host.drivers.protocol import BuildsSystems, ContainerState, DriverError
+from hyperhive.host.drivers.protocol import BuildsSystems, ContainerState, DriverError, Package, SizeDifference
 from hyperhive.host.drivers.registry import find_images, find_revision
 from hyperhive.host.separation.client import Helper, HelperBuilder, HelperDriver, HelperImages
 from hyperhive.host.separation.frames import FRAME_LIMIT_BYTES
-from hyperhive.host.separation.server import EVALUATIONS_AT_ONCE, TASKS_LIMIT
+from hyperhive.host.separation.server import COMPARISONS_AT_ONCE, EVALUATIONS_AT_ONCE, TASKS_LIMIT
 from hyperhive.host.separation.verbs import PIECE_LIMIT_BYTES, Arguments, Verb, render_spec
 from hyperhive.testing.bad_drivers import NeverStarts, Slow
 from image_shelf import Shelf
 
+STORE_PATH = "/nix/store/00000000000000000000000000000000-hello-1.0"
 # A log of more than one piece.
 LOG_BYTES = 3_000_000
 
@@ -313,6 +314,14 @@ class Builder(BubblewrapDriver):
     async def build_system(self, name: str, files: Mapping[str, bytes]) -> None:
         await self.evaluate(name, files)
 
+    async def list_packages(self, name: str, files: Mapping[str, bytes]) -> list[Package]:
+        return [Package("hello ä", (await self.evaluate(name, files)).decode(), STORE_PATH)]
+
+    async def compare_packages(self, before: Sequence[str], after: Sequence[str]) -> SizeDifference:
+        if self.error is not None:
+            raise self.error
+        return SizeDifference(2**50, 1, len(before), len(after), tuple(after))
+
 
 async def test_systems_are_built_by_the_helper_and_known_by_their_revision(tmp_path: Path) -> None:
     builder = Builder(tmp_path / "containers")
@@ -324,8 +333,17 @@ async def test_systems_are_built_by_the_helper_and_known_by_their_revision(tmp_p
         files = {"agent.nix": b"{ }", "notes/ä": bytes(range(256))}
         assert await driver.evaluate("alice", files) == repr(("alice", files)).encode()
         await driver.build_system("alice", files)
+        assert await driver.list_packages("alice", files) == await builder.list_packages("alice", files)
+        assert await driver.compare_packages([STORE_PATH], ()) == SizeDifference(2**50, 1, 1, 0, ())
+        assert await driver.compare_packages((), [STORE_PATH]) == SizeDifference(2**50, 1, 0, 1, (STORE_PATH,))
         lines = [(line["verb"], line["name"], line["message"]) for line in rig.notes()[1:]]
-        assert lines == [("evaluate", "alice", "2 files"), ("build_system", "alice", "2 files")]
+        assert lines == [
+            ("evaluate", "alice", "2 files"),
+            ("build_system", "alice", "2 files"),
+            ("list_packages", "alice", "2 files"),
+            ("compare_packages", "", "1 packages with 0"),
+            ("compare_packages", "", "0 packages with 1"),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -343,14 +361,20 @@ async def test_what_is_the_configs_fault_is_told_from_what_is_the_machines(
     builder.error = error
     async with open_helper_rig(tmp_path, builder) as rig:
         driver = HelperBuilder("nixos", rig.open_helper(), None)
-        for act in (driver.evaluate, driver.build_system):
+        files = {"agent.nix": b"{ x }"}
+        for act in (
+            driver.evaluate("alice", files),
+            driver.build_system("alice", files),
+            driver.list_packages("alice", files),
+            driver.compare_packages([], [STORE_PATH]),
+        ):
             with pytest.raises(HiveError) as caught:
-                await act("alice", {"agent.nix": b"{ x }"})
+                await act
             assert (type(caught.value), caught.value.message, caught.value.hint) == (kind, error.message, error.hint)
 
 
 class SlowBuilder(Builder):
-    """Its evaluations take until `is_over` is set; `begun` are those that it was asked for."""
+    """Its evaluations take until `is_over` is set, and so do its comparisons; `begun` are what it was asked for."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -361,6 +385,10 @@ class SlowBuilder(Builder):
         self.begun += 1
         await self.is_over.wait()
         return b"{}"
+
+    async def compare_packages(self, before: Sequence[str], after: Sequence[str]) -> SizeDifference:
+        await self.evaluate("", {})
+        return SizeDifference(0, 0, 0, 0, ())
 
 
 async def test_only_so_many_configs_are_evaluated_at_once(tmp_path: Path) -> None:
@@ -378,6 +406,23 @@ async def test_only_so_many_configs_are_evaluated_at_once(tmp_path: Path) -> Non
         assert builder.begun == EVALUATIONS_AT_ONCE + 1
         builder.is_over.set()
         assert await asyncio.gather(*asked[1:]) == [b"{}"] * (len(asked) - 1)
+
+
+async def test_only_so_many_comparisons_wait_for_the_network_and_no_evaluation_waits_for_them(tmp_path: Path) -> None:
+    builder = SlowBuilder(tmp_path / "containers")
+    async with open_helper_rig(tmp_path, builder) as rig:
+        driver = HelperBuilder("nixos", rig.open_helper(), None)
+        asked = [asyncio.create_task(driver.compare_packages([], [])) for _ in range(3 * COMPARISONS_AT_ONCE)]
+        await driver.observe("alice")
+        await driver.observe("alice")
+        assert builder.begun == COMPARISONS_AT_ONCE
+        listed = [asyncio.create_task(driver.list_packages("alice", {})) for _ in range(3 * EVALUATIONS_AT_ONCE)]
+        await driver.observe("alice")
+        await driver.observe("alice")
+        assert builder.begun == COMPARISONS_AT_ONCE + EVALUATIONS_AT_ONCE
+        builder.is_over.set()
+        assert len(set(await asyncio.gather(*asked))) == 1
+        assert all(await asyncio.gather(*listed))
 
 
 async def test_a_driver_that_builds_no_systems_builds_none_behind_the_helper_either(tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ async def evaluate_agent(
     return await _Evaluation(room, "agentConfig", ("--json",), timeout_s, memory_bytes).find()
 
 
+async def evaluate_packages(
+    flake: Path,
+    *,
+    nix: Nix | None = None,
+    timeout_s: float = TIME_LIMIT_S,
+    memory_bytes: int = MEMORY_LIMIT_BYTES,
+) -> bytes:
+    """The packages of an agent's system: the JSON of `agentPackages`, see `nix_packages.parse_packages`.
+
+    Raises as `evaluate_agent`, and may be called as that.
+    """
+    room = Room(nix or observe_nix(), flake, load_inputs(flake))
+    return await _Evaluation(room, "agentPackages", ("--json",), timeout_s, memory_bytes).find()
+
+
 async def evaluate_system(
     flake: Path,
     *,
@@ -109,8 +124,8 @@ class _Evaluation:
         if not done.ok:
             raise await self._judge(self._explain(done))
         if len(done.stdout) > OUTPUT_LIMIT_BYTES:
-            what = f"{NIX_FILE}: its options come to more than {OUTPUT_LIMIT_BYTES // 1024:,} KiB"
-            raise InvalidInputError(what, "keep long texts in files of their own")
+            what = f"{NIX_FILE}: what it says comes to more than {OUTPUT_LIMIT_BYTES // 1024:,} KiB"
+            raise InvalidInputError(what, "keep long texts in files of their own, and lists short")
         return done.stdout
 
     async def _judge(self, failure: Failure) -> InvalidInputError | DriverError:

@@ -43,6 +43,8 @@ from hyperhive.host.drivers.protocol import (
     ExitCause,
     Mount,
     Observation,
+    Package,
+    SizeDifference,
 )
 from hyperhive.host.drivers.records import Record, Records
 from hyperhive.host.drivers.sandbox import check_mounts
@@ -125,6 +127,12 @@ class NixosDriver:
 
     async def build_system(self, name: str, files: Mapping[str, bytes]) -> None:
         await self._systems.build(name, files)
+
+    async def list_packages(self, name: str, files: Mapping[str, bytes]) -> list[Package]:
+        return await self._systems.list_packages(name, files)
+
+    async def compare_packages(self, before: Sequence[str], after: Sequence[str]) -> SizeDifference:
+        return await self._systems.compare_packages(before, after)
 
     # -- the life of a container -------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ BUILD_TASKS = 4096
 
 NIXOS_HINT = "the nixos driver is for NixOS, see `services.hyperhive`; elsewhere HIVE_DRIVER=nspawn"
 _PROGRAMS = (
-    *("nixos-container", "nix", "nix-env", "systemctl", "systemd-run", "machinectl", "journalctl", "nsenter"),
-    *("bwrap", "sh"),
+    *("nixos-container", "nix", "nix-env", "nix-store", "systemctl", "systemd-run", "machinectl", "journalctl"),
+    *("nsenter", "bwrap", "sh"),
 )
 # nixos-container names no features when it calls nix, and no settings: as where a flake is evaluated first.
 _NIX_SETTINGS = {"extra-experimental-features": FEATURES, **PURE}

@@ -12,14 +12,17 @@ from tempfile import TemporaryDirectory
 from hyperhive.core.errors import HiveError, InvalidInputError
 from hyperhive.core.ports import find_agent_port
 from hyperhive.host.drivers.nix_errors import parse_failure
-from hyperhive.host.drivers.nix_evaluation import evaluate_agent
+from hyperhive.host.drivers.nix_evaluation import evaluate_agent, evaluate_packages
+from hyperhive.host.drivers.nix_packages import parse_packages
+from hyperhive.host.drivers.nix_store import COMPARE_LIMIT_S, compare_packages
 from hyperhive.host.drivers.nixos_config import SystemRecord, load_system, plan_key, save_system
 from hyperhive.host.drivers.nixos_flake import Identity, NixInputs, write_flake
 from hyperhive.host.drivers.nixos_machines import Machines
 from hyperhive.host.drivers.nixos_names import find_agent, plan_machine
 from hyperhive.host.drivers.nixos_programs import NIX_OPTIONS, WORKING_PREFIX, Programs
-from hyperhive.host.drivers.protocol import DriverError
+from hyperhive.host.drivers.protocol import DriverError, Package, SizeDifference
 from hyperhive.system.files import write_atomically
+from hyperhive.system.process import Completed
 
 _SYSTEM = "nixosConfigurations.container.config.system.build.toplevel"
 # What is kept of the words of a build: the last.
@@ -27,6 +30,7 @@ _SAID_LIMIT_BYTES = 256 * 1024
 _EVALUATION_PREFIX = ".evaluation-"
 
 # Takes a flake; raises InvalidInputError and DriverError.
+Evaluate = Callable[[Path], Awaitable[bytes]]
 EvaluateFirst = Callable[[Path], Awaitable[object]]
 
 
@@ -55,12 +59,26 @@ class Systems:
 
     async def evaluate(self, name: str, files: Mapping[str, bytes]) -> bytes:
         """See `BuildsSystems`."""
+        return await self._evaluate(name, files, evaluate_agent)
+
+    async def list_packages(self, name: str, files: Mapping[str, bytes]) -> list[Package]:
+        """See `BuildsSystems`."""
+        return parse_packages(await self._evaluate(name, files, evaluate_packages))
+
+    async def compare_packages(self, before: Sequence[str], after: Sequence[str]) -> SizeDifference:
+        """See `BuildsSystems`."""
+        return await compare_packages(self._ask_store, before, after)
+
+    async def _ask_store(self, argv: Sequence[str]) -> Completed:
+        return await self._programs.run(*argv, timeout_s=COMPARE_LIMIT_S)
+
+    async def _evaluate(self, name: str, files: Mapping[str, bytes], evaluate: Evaluate) -> bytes:
         identity = plan_identity(name)
         try:
             with TemporaryDirectory(prefix=_EVALUATION_PREFIX, dir=self._folder) as text:
                 folder = Path(text)
                 await asyncio.to_thread(write_flake, folder / "flake", self._inputs, identity, files)
-                return await evaluate_agent(folder / "flake")
+                return await evaluate(folder / "flake")
         except OSError as error:
             raise DriverError(f"{name} cannot be evaluated: {error}", "is the disk full?") from error
 

@@ -181,6 +181,33 @@ class Driver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One of `environment.systemPackages`: `version` is empty if it has none, `path` is its place in the store."""
+
+    name: str
+    version: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SizeDifference:
+    """What other packages take, with all that they need, in bytes.
+
+    `added` is what comes to the store: what is there already, such as for another agent, does not count. `download`
+    has to be fetched for that, as `fetched` store paths. `removed` is at most what goes with the next collection of
+    garbage: others may need it, too, and so may packages that come, of which that is not known before. `unknown` are
+    packages, by their store paths, that are neither in the store nor to be had from a cache: they are built here, and
+    nobody knows their size before. What is missing on both sides, as after an update of the flake, does not count.
+    """
+
+    added: int
+    removed: int
+    download: int
+    fetched: int
+    unknown: tuple[str, ...]
+
+
 @runtime_checkable
 class BuildsSystems(Protocol):
     """A driver whose containers have whole systems of their own, written in Nix: a config of theirs is agent.nix.
@@ -205,5 +232,21 @@ class BuildsSystems(Protocol):
         """Builds the system that a container is to have, and touches none that runs. Again is no error.
 
         Has deadlines of its own, as `Driver.build`. Raises like `evaluate`.
+        """
+        ...
+
+    async def list_packages(self, name: str, files: Mapping[str, bytes]) -> list[Package]:
+        """The packages of the system that `files` describe, by name and without repetition; nothing is built.
+
+        All three texts come from an evaluation of what was proposed: `path` has the form of a store path, but the
+        store may never have held it. Takes a minute at most. Raises like `evaluate`.
+        """
+        ...
+
+    async def compare_packages(self, before: Sequence[str], after: Sequence[str]) -> SizeDifference:
+        """What the store would hold more and less with the packages `after` in the place of `before` (store paths).
+
+        Nothing is built or fetched. Takes a minute at most. Raises DriverError if there is no store here, or it does
+        not answer; InvalidInputError if one is no store path.
         """
         ...

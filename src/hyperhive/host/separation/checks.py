@@ -16,10 +16,12 @@ from hyperhive.core.paths import Roots
 from hyperhive.core.uids import has_range
 from hyperhive.host.configs.trees import check_path, show_path
 from hyperhive.host.container_spec import CONFIG, HARNESS, plan_mounts
+from hyperhive.host.drivers.nix_packages import check_store_paths
 from hyperhive.host.drivers.protocol import ContainerSpec, Mount
 from hyperhive.host.separation.verbs import (
     Arguments,
     BuildArguments,
+    ComparisonArguments,
     ExecArguments,
     NameArguments,
     ObserveImagesArguments,
@@ -67,6 +69,9 @@ class Checks:
                 _check_packages(arguments.wanted)
             case RemoveUnusedArguments():
                 _check_packages(arguments.keep)
+            case ComparisonArguments():
+                for paths in (arguments.before, arguments.after):
+                    check_store_paths(paths)
             case _:
                 # The ids of images are looked for among those that there are.
                 pass

@@ -11,7 +11,7 @@ import structlog
 from hyperhive.core.errors import HiveError, InvalidInputError
 from hyperhive.host.drivers.image_manifest import Change
 from hyperhive.host.drivers.image_shelf import ManagedImages, Shelf
-from hyperhive.host.drivers.protocol import ContainerSpec, DriverError, Observation
+from hyperhive.host.drivers.protocol import ContainerSpec, DriverError, Observation, Package, SizeDifference
 from hyperhive.host.separation.frames import FrameError, encode_frame, read_frame
 from hyperhive.host.separation.verbs import (
     PIECE_LIMIT_BYTES,
@@ -203,15 +203,21 @@ class HelperBuilder(HelperDriver):
         return self._prepared.revision
 
     async def evaluate(self, name: str, files: Mapping[str, bytes]) -> bytes:
-        return await self._build(Verb.EVALUATE, name, files)
+        return await self._ask(Verb.EVALUATE, render_files(name, files))
 
     async def build_system(self, name: str, files: Mapping[str, bytes]) -> None:
-        await self._build(Verb.BUILD_SYSTEM, name, files)
+        await self._ask(Verb.BUILD_SYSTEM, render_files(name, files))
 
-    async def _build(self, verb: Verb, name: str, files: Mapping[str, bytes]) -> Any:
+    async def list_packages(self, name: str, files: Mapping[str, bytes]) -> list[Package]:
+        return await self._ask(Verb.LIST_PACKAGES, render_files(name, files))
+
+    async def compare_packages(self, before: Sequence[str], after: Sequence[str]) -> SizeDifference:
+        return await self._ask(Verb.COMPARE_PACKAGES, {"before": list(before), "after": list(after)})
+
+    async def _ask(self, verb: Verb, arguments: Mapping[str, Any]) -> Any:
         """Raises InvalidInputError for what is the config's fault, else DriverError."""
         try:
-            return await self._helper.call(verb, render_files(name, files))
+            return await self._helper.call(verb, arguments)
         except (DriverError, InvalidInputError):
             raise
         except HiveError as error:

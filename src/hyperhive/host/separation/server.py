@@ -10,7 +10,7 @@ import structlog
 
 from hyperhive.core.errors import HiveError, NotFoundError, RefusedError, TooManyError
 from hyperhive.host.drivers.image_shelf import ManagedImages, Shelf
-from hyperhive.host.drivers.protocol import BuildsSystems, Driver, DriverError
+from hyperhive.host.drivers.protocol import BuildsSystems, Driver, DriverError, Package, SizeDifference
 from hyperhive.host.drivers.registry import find_revision
 from hyperhive.host.separation.frames import FrameError, encode_frame, read_frame
 from hyperhive.host.separation.notes import Outcome
@@ -18,6 +18,7 @@ from hyperhive.host.separation.verbs import (
     PIECE_LIMIT_BYTES,
     Arguments,
     BuildArguments,
+    ComparisonArguments,
     ExecArguments,
     ImageArguments,
     LogsArguments,
@@ -40,6 +41,8 @@ log = structlog.get_logger(__name__)
 TASKS_LIMIT: Final = 512
 # Each takes gigabytes if what it evaluates is meant to.
 EVALUATIONS_AT_ONCE: Final = 4
+# Each may wait for caches on the network.
+COMPARISONS_AT_ONCE: Final = 2
 # What is noted of what names no verb.
 _NO_VERB = "-"
 _ERROR_LIMIT_CHARS = 20_000
@@ -204,6 +207,7 @@ class _Acts:
         self._driver = driver
         self._images = images
         self._evaluating = asyncio.Semaphore(EVALUATIONS_AT_ONCE)
+        self._comparing = asyncio.Semaphore(COMPARISONS_AT_ONCE)
         self._acts: Mapping[Verb, _Act] = {
             Verb.PREPARE: _taking(NoArguments, self._prepare),
             Verb.BUILD: _taking(BuildArguments, lambda given: driver.build(given.packages)),
@@ -223,6 +227,8 @@ class _Acts:
                 RemoveUnusedArguments, lambda given: self._get_images().remove_unused(given.keep, given.unused_s)
             ),
             Verb.EVALUATE: _taking(SystemArguments, self._evaluate),
+            Verb.LIST_PACKAGES: _taking(SystemArguments, self._list_packages),
+            Verb.COMPARE_PACKAGES: _taking(ComparisonArguments, self._compare_packages),
             Verb.BUILD_SYSTEM: _taking(
                 SystemArguments, lambda given: self._get_builder().build_system(given.name, given.files)
             ),
@@ -250,6 +256,14 @@ class _Acts:
     async def _evaluate(self, given: SystemArguments) -> bytes:
         async with self._evaluating:
             return await self._get_builder().evaluate(given.name, given.files)
+
+    async def _list_packages(self, given: SystemArguments) -> list[Package]:
+        async with self._evaluating:
+            return await self._get_builder().list_packages(given.name, given.files)
+
+    async def _compare_packages(self, given: ComparisonArguments) -> SizeDifference:
+        async with self._comparing:
+            return await self._get_builder().compare_packages(given.before, given.after)
 
     def _get_builder(self) -> BuildsSystems:
         if not isinstance(self._driver, BuildsSystems):

@@ -28,7 +28,8 @@ from hyperhive.core.limits import Limits
 from hyperhive.host.configs.trees import FILE_LIMIT_BYTES, FILES_LIMIT, TREE_LIMIT_BYTES
 from hyperhive.host.drivers.image_manifest import Change
 from hyperhive.host.drivers.image_shelf import Shelf
-from hyperhive.host.drivers.protocol import ContainerSpec, DriverError, Mount, Observation
+from hyperhive.host.drivers.nix_packages import PACKAGES_LIMIT
+from hyperhive.host.drivers.protocol import ContainerSpec, DriverError, Mount, Observation, Package, SizeDifference
 from hyperhive.system.cgroups import Usage
 
 # Of a log, and of each of the two that a command says: in base64 they fit into one answer.
@@ -59,6 +60,8 @@ class Verb(StrEnum):
     REMOVE_UNUSED_IMAGES = "remove_unused_images"
     EVALUATE = "evaluate"
     BUILD_SYSTEM = "build_system"
+    LIST_PACKAGES = "list_packages"
+    COMPARE_PACKAGES = "compare_packages"
 
 
 # They change nothing and are asked all the time.
@@ -86,6 +89,7 @@ def _refuse_large(files: dict[str, bytes]) -> dict[str, bytes]:
 Name = Annotated[str, Field(max_length=_NAME_LIMIT_CHARS)]
 PathText = Annotated[str, Field(max_length=_PATH_LIMIT_CHARS), AfterValidator(_refuse_nul)]
 Word = Annotated[str, AfterValidator(_refuse_nul)]
+StorePaths = Annotated[list[PathText], Field(max_length=PACKAGES_LIMIT)]
 Packages = Annotated[list[Name], Field(max_length=_LIST_LIMIT)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # The kernel's numbers are 64 bits wide.
@@ -218,6 +222,16 @@ class SystemArguments(NameArguments):
         return f"{len(self.files)} files"
 
 
+class ComparisonArguments(Arguments):
+    """Packages by their places in the store."""
+
+    before: StorePaths
+    after: StorePaths
+
+    def render(self) -> str:
+        return f"{len(self.before)} packages with {len(self.after)}"
+
+
 ARGUMENTS: Final[Mapping[Verb, type[Arguments]]] = {
     Verb.PREPARE: NoArguments,
     Verb.BUILD: BuildArguments,
@@ -236,6 +250,8 @@ ARGUMENTS: Final[Mapping[Verb, type[Arguments]]] = {
     Verb.REMOVE_UNUSED_IMAGES: RemoveUnusedArguments,
     Verb.EVALUATE: SystemArguments,
     Verb.BUILD_SYSTEM: SystemArguments,
+    Verb.LIST_PACKAGES: SystemArguments,
+    Verb.COMPARE_PACKAGES: ComparisonArguments,
 }
 
 
@@ -317,6 +333,8 @@ _RESULTS: Final[Mapping[Verb, TypeAdapter[Any]]] = {
     Verb.COMPARE_IMAGE: TypeAdapter(list[Change] | None),
     Verb.REMOVE_UNUSED_IMAGES: TypeAdapter(list[str]),
     Verb.EVALUATE: TypeAdapter(_Bytes),
+    Verb.LIST_PACKAGES: TypeAdapter(list[Package]),
+    Verb.COMPARE_PACKAGES: TypeAdapter(SizeDifference),
 }
 
 
