@@ -35,9 +35,11 @@ from hyperhive.wire.operator.configs import (
     DiffLine,
     FileDiff,
     MeaningRow,
+    PackageChange,
     Permission,
     PolicyDecision,
     Review,
+    SystemChange,
 )
 from hyperhive.wire.operator.hive import Hive, LoginLink
 from hyperhive.wire.operator.messages import Message, Question, Sent
@@ -182,6 +184,22 @@ REVIEW = Review(
     since_earlier=COMPARISON.model_copy(update={"base": "e" * 40, "meaning": []}),
     notes=[NOTES],
     warnings=["an MCP server runs as the agent"],
+    system=False,
+)
+SYSTEM_CHANGE = SystemChange(
+    base="c" * 40,
+    packages=[
+        PackageChange(change="changed", name="git", before="2.42", after="2.43"),
+        PackageChange(change="removed", name="jq", before="1.7", after=""),
+        PackageChange(change="added", name="ripgrep", before="", after="14.1.0"),
+    ],
+    left_out=0,
+    added_bytes=12 * 1024 * 1024,
+    removed_bytes=1024 * 1024,
+    download_bytes=4 * 1024 * 1024,
+    fetched=3,
+    built=["git"],
+    problem="",
 )
 CONFIG = AgentConfigView(
     agent="alice",

@@ -48,6 +48,7 @@ def test_what_is_no_agent_has_no_config(shared_hive: HiveProcess, path: str) -> 
 def test_what_is_not_there_is_not_found(shared_hive: HiveProcess) -> None:
     assert refused(shared_hive, "GET", "/api/approvals/1") == (404, "not_found")
     assert refused(shared_hive, "GET", "/api/approvals/1/review") == (404, "not_found")
+    assert refused(shared_hive, "GET", "/api/approvals/1/system") == (404, "not_found")
     assert refused(shared_hive, "GET", f"/api/approvals/{2**63}/review") == (400, "invalid_input")
     assert refused(shared_hive, "DELETE", "/api/drafts/nobody") == (404, "not_found")
     assert refused(shared_hive, "POST", "/api/kept/nobody/revive") == (404, "not_found")

@@ -49,6 +49,7 @@ import type {
   StateFolder,
   StatsPage,
   StatsUsage,
+  SystemChange,
   Terminal,
   TerminalRequest,
   TranscriptEvent,
@@ -61,6 +62,8 @@ import type { MessageFilter, MessagePage } from "./messages.ts";
 
 /** Starting a container may take a while; a request without an answer by then is reported as unknown. */
 const DEADLINE_MS = 90_000;
+/** Of what the hive works out for minutes, and perhaps behind others. */
+const LONG_DEADLINE_MS = 400_000;
 
 /** A refusal of the hive, or a request that got no answer (`status` 0: what happened is not known). */
 export class ApiError extends Error {
@@ -106,8 +109,8 @@ export type Api = ReturnType<typeof createApi>;
 export function createApi(options: ApiOptions = {}) {
   const doFetch = options.fetch ?? ((input, init) => fetch(input, init));
 
-  async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await send(doFetch, method, path, body);
+  async function request<T>(method: string, path: string, body?: unknown, until?: AbortSignal): Promise<T> {
+    const response = await send(doFetch, method, path, body, until);
     if (response.status === 401) options.onSignedOut?.();
     if (!response.ok) throw await parseError(response);
     if (response.status === 204) return undefined as T;
@@ -116,6 +119,18 @@ export function createApi(options: ApiOptions = {}) {
     } catch {
       throw new ApiError(response.status, "bad_answer", "the hive's answer could not be read", "look again");
     }
+  }
+
+  let last: Promise<unknown> = Promise.resolve();
+  /** One after the other: of the few connections that a browser has, an approval is to find one that is free. */
+  function getSlowly<T>(path: string, left: AbortSignal): Promise<T> {
+    const mine = last.then(() => {
+      if (left.aborted) throw new ApiError(0, "left", "nobody waits for it any more", "ask again");
+      const until = AbortSignal.any([left, AbortSignal.timeout(LONG_DEADLINE_MS)]);
+      return request<T>("GET", path, undefined, until);
+    });
+    last = mine.catch(() => {});
+    return mine;
   }
 
   const get = <T>(path: string, query: Query = {}) => request<T>("GET", path + renderQuery(query));
@@ -218,6 +233,9 @@ export function createApi(options: ApiOptions = {}) {
     approvals: (status: ApprovalStatus = "pending") => get<Approval[]>("/api/approvals", { status }),
     approval: (id: number) => get<Approval>(`/api/approvals/${id}`),
     review: (id: number) => get<Review>(`/api/approvals/${id}/review`),
+    /** Takes minutes, and waits for those that were asked for before; until somebody has `left`. */
+    systemChange: (id: number, left: AbortSignal) =>
+      getSlowly<SystemChange>(`/api/approvals/${id}/system`, left),
     approve: (id: number) => post<unknown>(`/api/approvals/${id}/approve`),
     deny: (id: number, reason: string) => post<unknown>(`/api/approvals/${id}/deny`, { reason }),
     messages: (query: MessageFilter & MessagePage = {}) => get<Message[]>("/api/messages", { ...query }),
@@ -257,7 +275,13 @@ export function createApi(options: ApiOptions = {}) {
   };
 }
 
-async function send(doFetch: typeof fetch, method: string, path: string, body: unknown): Promise<Response> {
+async function send(
+  doFetch: typeof fetch,
+  method: string,
+  path: string,
+  body: unknown,
+  until: AbortSignal = AbortSignal.timeout(DEADLINE_MS),
+): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
   const init: RequestInit = { method, headers, cache: "no-store", credentials: "same-origin" };
   if (method !== "GET") {
@@ -266,7 +290,7 @@ async function send(doFetch: typeof fetch, method: string, path: string, body: u
     init.body = JSON.stringify(body ?? {});
   }
   try {
-    return await doFetch(path, { ...init, signal: AbortSignal.timeout(DEADLINE_MS) });
+    return await doFetch(path, { ...init, signal: until });
   } catch {
     throw new ApiError(0, "unreachable", "the hive did not answer", "what was asked may or may not be done");
   }

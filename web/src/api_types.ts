@@ -347,6 +347,26 @@ export interface Review {
   since_earlier: Comparison | null;
   notes: FileDiff[];
   warnings: string[];
+  system: boolean;
+}
+
+export interface PackageChange {
+  change: Change;
+  name: string;
+  before: string;
+  after: string;
+}
+
+export interface SystemChange {
+  base: string;
+  packages: PackageChange[];
+  left_out: number;
+  added_bytes: number;
+  removed_bytes: number;
+  download_bytes: number;
+  fetched: number;
+  built: string[];
+  problem: string;
 }
 
 export interface ConfigFile {

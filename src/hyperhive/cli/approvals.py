@@ -11,6 +11,7 @@ from hyperhive.cli.diffs import DiffStyle
 from hyperhive.cli.own_hand import check_own_hand
 from hyperhive.cli.rendering import Screen, field, line_field
 from hyperhive.cli.review import Request, render_request, render_review
+from hyperhive.cli.system_change import load_system, render_system
 from hyperhive.core.approvals import AT_WORK, ApprovalStatus
 from hyperhive.core.errors import HiveError
 
@@ -61,14 +62,27 @@ def show_approval(
         bool, typer.Option("--side-by-side", help="Old and new beside each other, on a wide terminal.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Large files, too.")] = False,
+    no_system: Annotated[
+        bool, typer.Option("--no-system", help="Without what changes of the agent's system, which may take minutes.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show all of a request: what it changes, what that means, and what it takes."""
     review = find_hive().get_row(f"/api/approvals/{approval}/review")
+    system = bool(review.get("system")) and not no_system
     if as_json:
-        show_json(review)
-    else:
-        show(render_review(review, observe_screen(), DiffStyle(full=full, side_by_side=side_by_side), since=since))
+        show_json(review | _load_system_fields(approval) if system else review)
+        return
+    screen = observe_screen()
+    show(render_review(review, screen, DiffStyle(full=full, side_by_side=side_by_side), since=since))
+    if system:
+        # The review can be read meanwhile.
+        show("\n" + render_system(*load_system(approval), screen))
+
+
+def _load_system_fields(approval: int) -> Row:
+    change, problem = load_system(approval)
+    return {"system_change": change, "system_problem": problem}
 
 
 @commands.command()

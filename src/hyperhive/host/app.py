@@ -48,6 +48,7 @@ from hyperhive.host.settings import (
     parse_credential,
 )
 from hyperhive.host.store.store import Transaction
+from hyperhive.host.system_changes import SystemChanges
 from hyperhive.host.tokens import Tokens
 from hyperhive.system.cgroup_trees import observe_memory_bytes
 from hyperhive.system.clock import now
@@ -136,6 +137,7 @@ async def _run_locked(settings: Settings, given: Given, stack: contextlib.AsyncE
     shutdown = asyncio.Event()
     tokens = Tokens(parts.store, refused=lambda: parts.audit.count_refused(AuditName.TOKEN_REFUSED))
     await tokens.load()
+    reviews = Reviews(parts.store, parts.configs)
     services = Services(
         hive=Hive(
             version=__version__,
@@ -161,7 +163,8 @@ async def _run_locked(settings: Settings, given: Given, stack: contextlib.AsyncE
         message_views=parts.message_views,
         questions=parts.questions,
         approvals=parts.approvals,
-        reviews=Reviews(parts.store, parts.configs),
+        reviews=reviews,
+        system_changes=SystemChanges(reviews, parts.configs, driver),
         audit=parts.audit,
         agents=parts.agents,
         ports=parts.ports,

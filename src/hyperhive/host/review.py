@@ -64,6 +64,15 @@ class Reviews:
             gone = f"what it changes cannot be shown: {error.message}"
             return _render(approval, warnings=[*_warn_of_state(known), gone])
 
+    async def find_compared(self, approval_id: int) -> tuple[Approval, str | None]:
+        """An approval, and the commit that a review compares its own with; None: with nothing. Raises NotFoundError."""
+        known = await self._store.read(lambda view: _look(view, approval_id))
+        approval = known.approval
+        if approval.commit is None:
+            return approval, None
+        base, _ = await _find_base(self._configs.repository(approval.agent), known, approval.commit)
+        return approval, base
+
     async def _review_commit(self, repository: ConfigRepository, known: _Neighbours, commit: str) -> Review:
         approval = known.approval
         base, warnings = await _find_base(repository, known, commit)
@@ -76,6 +85,7 @@ class Reviews:
             earlier=earlier,
             since_earlier=since_earlier,
             notes=notes,
+            system=self._configs.evaluates,
             warnings=[
                 *warnings,
                 *_warn_of_state(known),
@@ -157,6 +167,7 @@ def _render(
     since_earlier: Comparison | None = None,
     notes: list[FileDiff] | None = None,
     warnings: Sequence[str] = (),
+    system: bool = False,
 ) -> Review:
     return Review(
         approval=show_approval(approval),
@@ -165,6 +176,7 @@ def _render(
         since_earlier=since_earlier,
         notes=notes or [],
         warnings=list(warnings),
+        system=system,
     )
 
 

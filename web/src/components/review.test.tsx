@@ -8,6 +8,7 @@ import {
   createFileDiff,
   createMeaning,
   createReview,
+  createSystemChange,
   createTestApp,
   mount,
   settle,
@@ -233,4 +234,136 @@ test("that a file does not end with a line break is no line of it", async () => 
     (cell) => cell.textContent,
   );
   expect([line, note]).toEqual(["+last", "\\ No newline at end of file"]);
+});
+
+// -- the agent's system --------------------------------------------------------------------------------
+
+const systemCalls = (calls: { path: string }[]) =>
+  calls.filter((call) => call.path.endsWith("/system")).map((call) => call.path);
+
+/** An answer that comes when the test says so. */
+function createHeld(value: unknown) {
+  let release = () => {};
+  const held = new Promise<unknown>((resolve) => {
+    release = () => resolve(value);
+  });
+  return { answer: () => held, release };
+}
+
+/** A pending change of a config in Nix, whose system is asked for. */
+async function showSystem(answer: unknown) {
+  const approval = createApproval(4, { kind: "apply", agent: "alice", commit: COMMIT });
+  const app = createTestApp({
+    "GET /api/approvals": [approval],
+    "GET /api/approvals/4/review": createReview(approval, { system: true }),
+    "GET /api/approvals/4/system": answer,
+    "POST /api/approvals/4/approve": {},
+  });
+  await app.store.load();
+  const page = mount(app, <Approvals at={signal(false)} />);
+  await settle();
+  return { app, approval, ...page };
+}
+
+test("what changes of the system comes below the meaning, and nothing waits for it", async () => {
+  const held = createHeld(
+    createSystemChange({
+      packages: [
+        { change: "changed", name: "git", before: "2.42", after: "2.43" },
+        { change: "removed", name: "jq", before: "1.7", after: "" },
+        { change: "added", name: "ripgrep", before: "", after: "14.1.0" },
+      ],
+      added_bytes: 12 * 1024 * 1024,
+      removed_bytes: 1024 * 1024,
+      download_bytes: 4 * 1024 * 1024,
+      fetched: 3,
+      built: ["git", "ripgrep"],
+    }),
+  );
+  const { find } = await showSystem(held.answer);
+  const section = find("system-4");
+  expect(section.previousElementSibling).toBe(find("meaning-4"));
+  expect(section.textContent).toContain("being worked out");
+  expect(section.querySelector(".spinner")).not.toBeNull();
+  // The decision was there before.
+  expect(find("approve").getAttribute("aria-disabled")).toBeNull();
+  await settle(held.release);
+  expect(section.querySelector(".spinner")).toBeNull();
+  const rows = [...section.querySelectorAll("tbody tr")].map((row) => row.textContent);
+  expect(rows).toEqual(["±git2.42 → 2.43", "−jq1.7", "+ripgrep14.1.0"]);
+  expect(find("system-sizes").textContent).toBe(
+    "12 MiB more on the disk, at most 1.0 MiB no longer needed, 4.0 MiB to download, " +
+      "2 packages are built here, of a size not known yet: git, ripgrep",
+  );
+  expect(section.textContent).not.toContain("beyond");
+});
+
+test("that no package changes, why sizes are not known, and what a new agent is compared with", async () => {
+  const { app, find } = await showSystem(createSystemChange({ packages: [] }));
+  expect(find("system-4").textContent).toContain("none comes, goes or becomes another");
+  app.hive.answers["GET /api/approvals/4/system"] = createSystemChange({
+    base: "",
+    problem: "there is no store",
+  });
+  await settle(() => void app.store.load());
+  expect(find("system-4").textContent).toContain("beyond a system of which its config says nothing");
+  expect(find("system-sizes").textContent).toBe("what it takes on the disk is not known: there is no store");
+});
+
+test("what cannot be evaluated says why, and is asked for again on request", async () => {
+  const refused = { code: "invalid_input", message: "agent.nix line 3: no such package", hint: "" };
+  const { app, find, query } = await showSystem(Response.json(refused, { status: 400 }));
+  expect(find("fetch-failed").textContent).toContain(
+    "what it changes of them cannot be shown: agent.nix line 3: no such package",
+  );
+  expect(find("approve").getAttribute("aria-disabled")).toBeNull();
+  app.hive.answers["GET /api/approvals/4/system"] = createSystemChange();
+  await settle(() => find("fetch-failed").querySelector("button")?.click());
+  expect(query("fetch-failed")).toBeNull();
+  expect(find("system-4").textContent).toContain("ripgrep");
+});
+
+test("many packages are folded behind how many there are", async () => {
+  const packages = Array.from({ length: 500 }, (_, i) => ({
+    change: i % 2 ? ("added" as const) : ("removed" as const),
+    name: `package-${i}`,
+    before: "",
+    after: "",
+  }));
+  const { find } = await showSystem(createSystemChange({ packages, left_out: 7 }));
+  const fold = find<HTMLDetailsElement>("system-packages");
+  expect(fold.textContent).toBe("packages: 250 added, 250 removed, and 7 more");
+  await settle(() => {
+    fold.open = true;
+    fold.dispatchEvent(new Event("toggle"));
+  });
+  expect(fold.textContent).toContain("package-499");
+  expect(fold.textContent).toContain("and 7 more");
+});
+
+test("where there is no system to ask for, nobody asks", async () => {
+  const { app, query } = await show();
+  expect(query("system-4")).toBeNull();
+  expect(systemCalls(app.hive.calls)).toEqual([]);
+});
+
+test("systems are asked for one after the other, and not for a change that was closed meanwhile", async () => {
+  const rows = [1, 2, 3].map((id) => createApproval(id, { commit: COMMIT }));
+  const held = createHeld(createSystemChange());
+  const app = createTestApp({
+    "GET /api/approvals": rows,
+    ...Object.fromEntries(
+      rows.map((row) => [`GET /api/approvals/${row.id}/review`, createReview(row, { system: true })]),
+    ),
+    "GET /api/approvals/1/system": held.answer,
+    "GET /api/approvals/3/system": createSystemChange(),
+  });
+  await app.store.load();
+  const { find } = mount(app, <Approvals at={signal(false)} />);
+  await settle();
+  expect(systemCalls(app.hive.calls)).toEqual(["/api/approvals/1/system"]);
+  await settle(() => find("approval-2").querySelector<HTMLElement>('[data-testid="review-toggle"]')?.click());
+  await settle(held.release);
+  expect(systemCalls(app.hive.calls)).toEqual(["/api/approvals/1/system", "/api/approvals/3/system"]);
+  expect(find("system-3").textContent).toContain("ripgrep");
 });

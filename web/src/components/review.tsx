@@ -8,6 +8,7 @@ import { DiffFiles, DiffMode } from "./diff.tsx";
 import { EffectChip, renderEffect } from "./effect.tsx";
 import { FetchNote } from "./fetch_note.tsx";
 import { Meaning } from "./meaning.tsx";
+import { SystemSection } from "./system_change.tsx";
 import { Exact } from "./text.tsx";
 
 interface ReviewViewProps {
@@ -108,6 +109,7 @@ function Compared({ review, whole }: { review: Review; whole: Comparison }) {
         </p>
       )}
       <Meaning rows={comparison.meaning} testId={`meaning-${approval.id}`} />
+      {review.system && !partial && <SystemSection approval={approval} />}
       <DiffFiles key={partial ? "since" : "whole"} files={comparison.files} />
     </>
   );

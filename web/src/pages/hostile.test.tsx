@@ -17,6 +17,7 @@ import {
   createReminder,
   createReview,
   createScheduled,
+  createSystemChange,
   createTestApp,
   createVersion,
   mount,
@@ -118,6 +119,11 @@ async function show(text: string) {
       since_earlier: comparison,
       notes: [file],
       warnings: [text, text],
+      system: true,
+    }),
+    "GET /api/approvals/1/system": createSystemChange({
+      packages: [{ change: "changed", name: text, before: text, after: `${text}2` }],
+      built: [text],
     }),
     "GET /api/approvals/2/review": Response.json({ code: "x", message: text, hint: text }, { status: 500 }),
     "GET /api/agent-config/alice": createConfigView("alice", {

@@ -22,6 +22,7 @@ import type {
   Reminder,
   Review,
   ScheduledMessage,
+  SystemChange,
 } from "../api_types.ts";
 import { AppContext } from "../context.ts";
 import { createConnection } from "../live.ts";
@@ -214,6 +215,20 @@ export const createReview = (approval: Approval, change: Partial<Review> = {}): 
   since_earlier: null,
   notes: [],
   warnings: [],
+  system: false,
+  ...change,
+});
+
+export const createSystemChange = (change: Partial<SystemChange> = {}): SystemChange => ({
+  base: "b".repeat(40),
+  packages: [{ change: "added", name: "ripgrep", before: "", after: "14.1.0" }],
+  left_out: 0,
+  added_bytes: 0,
+  removed_bytes: 0,
+  download_bytes: 0,
+  fetched: 0,
+  built: [],
+  problem: "",
   ...change,
 });
 

@@ -31,6 +31,7 @@ GET /api/agents/{name}/transcript
 GET /api/approvals
 GET /api/approvals/{approval_id}
 GET /api/approvals/{approval_id}/review
+GET /api/approvals/{approval_id}/system
 GET /api/budget
 GET /api/config-schema
 GET /api/devices

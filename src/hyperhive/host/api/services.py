@@ -39,6 +39,7 @@ from hyperhive.host.snapshots.takes import Takes
 from hyperhive.host.state_files import StateFiles
 from hyperhive.host.stats.stats import Stats
 from hyperhive.host.store.store import Store
+from hyperhive.host.system_changes import SystemChanges
 from hyperhive.host.terminals import Terminals
 from hyperhive.host.tokens import Tokens
 from hyperhive.host.transcripts import Transcripts
@@ -67,6 +68,7 @@ class Services:
     questions: Questions
     approvals: Approvals
     reviews: Reviews
+    system_changes: SystemChanges
     audit: Audit
     agents: Agents
     ports: AgentPorts

@@ -8,18 +8,17 @@ what the first evaluation gave is kept and counts from then on (see `evaluations
 
 import asyncio
 import contextlib
-import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from hyperhive.core.errors import InvalidInputError, TooLargeError
 from hyperhive.core.names import container_name
 from hyperhive.host.configs.evaluations import Evaluations, make_key
 from hyperhive.host.drivers.protocol import BuildsSystems, Driver
+from hyperhive.host.remembered import Remembered
 from hyperhive.wire.agent_config import CONFIG_FILE, AgentConfig, parse_agent_config, render_schema
 from hyperhive.wire.agent_nix import NIX_FILE, list_changed_options, parse_agent_options, render_options_schema
 
@@ -31,8 +30,6 @@ PROPOSED_LIMIT = 3
 AT_ONCE = 2
 # A config that is wrong stays wrong; but for one that needed longer than it may on a machine that was busy.
 FAILURE_KEPT_S = 60.0
-
-T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -86,10 +83,8 @@ class NixReader:
         self.file = NIX_FILE
         self._driver = driver
         self._kept = Evaluations(folder)
-        # By their keys, what was asked for last at the end: what was evaluated, and the config that it is.
-        self._known: OrderedDict[str, tuple[bytes, AgentConfig]] = OrderedDict()
-        # What is wrong with a config, its message and hint, and until when that is not looked at again.
-        self._failures: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
+        # By its key, what a config was evaluated to, and what it is.
+        self._known: Remembered[str, tuple[bytes, AgentConfig]] = Remembered(CACHED_LIMIT)
         # One for each key that somebody asks for just now.
         self._asked: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -104,13 +99,13 @@ class NixReader:
 
     async def read(self, agent: str, files: Mapping[str, bytes]) -> AgentConfig:
         key = _make_key(agent, files)
-        content, config = self._recall(key) or await self._find(key, agent, files, self._at_once)
+        content, config = self._known.find(key) or await self._find(key, agent, files, self._at_once)
         await asyncio.to_thread(self._kept.save, agent, key, content)
         return config
 
     async def check(self, agent: str, files: Mapping[str, bytes]) -> AgentConfig:
         key = _make_key(agent, files)
-        known = self._recall(key)
+        known = self._known.find(key)
         if known is not None:
             return known[1]
         if self._proposals >= PROPOSED_LIMIT:
@@ -125,17 +120,6 @@ class NixReader:
         finally:
             self._proposals -= 1
 
-    def _recall(self, key: str) -> tuple[bytes, AgentConfig] | None:
-        """What is in memory. Raises InvalidInputError if that is why it cannot be used."""
-        known = self._known.get(key)
-        if known is not None:
-            self._known.move_to_end(key)
-            return known
-        until, message, hint = self._failures.get(key, (0.0, "", ""))
-        if until > time.monotonic():
-            raise InvalidInputError(message, hint)
-        return None
-
     async def _find(
         self, key: str, agent: str, files: Mapping[str, bytes], room: AbstractAsyncContextManager[None]
     ) -> tuple[bytes, AgentConfig]:
@@ -143,14 +127,14 @@ class NixReader:
         asked = self._asked.setdefault(key, asyncio.Lock())
         async with asked:
             # Whoever asked before may have found out.
-            known = self._recall(key)
+            known = self._known.find(key)
             if known is None:
                 kept = await asyncio.to_thread(self._kept.find, agent, key)
                 known = _parse_first(kept)
                 if known is None:
                     async with room:
                         known = await self._evaluate(key, agent, files, kept)
-            _put(self._known, key, known)
+                self._known.put(key, known)
             return known
 
     async def _evaluate(
@@ -162,7 +146,7 @@ class NixReader:
             config = parse_agent_options(content)
             _check_unchanged(kept, content)
         except InvalidInputError as error:
-            _put(self._failures, key, (time.monotonic() + FAILURE_KEPT_S, error.message, error.hint))
+            self._known.put(key, error, FAILURE_KEPT_S)
             raise
         return content, config
 
@@ -213,11 +197,3 @@ def _check_unchanged(kept: Sequence[bytes], content: bytes) -> None:
             f"{', '.join(changed)}",
             "propose it again, with any change in its files: what it comes to now is for the operator to approve",
         )
-
-
-def _put(table: "OrderedDict[str, T]", key: str, value: T) -> None:
-    """Adds what is the newest then, and forgets the oldest of too many."""
-    table[key] = value
-    table.move_to_end(key)
-    while len(table) > CACHED_LIMIT:
-        table.popitem(last=False)

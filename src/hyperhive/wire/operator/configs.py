@@ -96,6 +96,33 @@ class Review(Model):
     since_earlier: Comparison | None = Field(description="What differs from that one.")
     notes: list[FileDiff] = Field(description="Staged notes of a two-step spawn.")
     warnings: list[str]
+    system: bool = Field(description="What it changes of the agent's system can be asked for, which takes longer.")
+
+
+class PackageChange(Model):
+    """How the packages of one name differ. Versions are as their makers name them, several joined by ', '."""
+
+    change: Literal["added", "removed", "changed"]
+    name: str
+    before: str
+    after: str
+
+
+class SystemChange(Model):
+    """What a change of a config takes of the machine: the packages of the agent's system, with all that they need.
+
+    Both sides are evaluated with the flake that there is now, and nothing is built to find out.
+    """
+
+    base: str = Field(description="The commit that it is compared with; empty: a config that says nothing.")
+    packages: list[PackageChange] = Field(description="By name.")
+    left_out: int = Field(description="Packages that differ, too, and are too many to be listed.")
+    added_bytes: int = Field(description="What the machine's store gets.")
+    removed_bytes: int = Field(description="At most what is needed no longer; it goes when garbage is collected.")
+    download_bytes: int
+    fetched: int = Field(description="Paths of the store that are fetched.")
+    built: list[str] = Field(description="Packages that are built here; their sizes are in none of the numbers.")
+    problem: str = Field(description="Why sizes are not known, all of which are 0 then; empty if they are.")
 
 
 class ConfigFile(Model):
