@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from doors import COMMIT, PROGRAM, render_step, replace_function
-from hyperhive.system import process, sqlite
+from doors import PROGRAM, render_step, replace_function, watch_commits
+from hyperhive.system import process
 
 # Of git's commands, those that change nothing.
 _READERS = {"cat-file", "diff-tree", "for-each-ref", "log", "ls-tree", "merge-base", "rev-list"}
@@ -55,18 +55,9 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def watched_commit(commit: Callable[..., None]) -> Callable[..., None]:
-    def call(writer: sqlite.Writer, batch: Any) -> None:
-        step(COMMIT, "before")
-        commit(writer, batch)
-        step(COMMIT, "after")
-
-    return call
-
-
 for door in (process.run, process.start_detached):
     replace_function(door, watched(door))
-sqlite.Writer._commit = watched_commit(sqlite.Writer._commit)  # pyright: ignore[reportPrivateUsage]
+watch_commits(step)
 
 if __name__ == "__main__":
     sys.argv = ["hived", *sys.argv[3:]]

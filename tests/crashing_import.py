@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from doors import COMMIT, MOVE, PROGRAM, render_step, replace_function
+from doors import MOVE, PROGRAM, render_step, replace_function, watch_commits
 from hyperhive.host.first_hive import main
-from hyperhive.system import process, sqlite
+from hyperhive.system import process
 
 _steps_file = Path(sys.argv[1])
 _crash_at = int(sys.argv[2])
@@ -37,15 +37,6 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def watched_commit(commit: Callable[..., None]) -> Callable[..., None]:
-    def call(writer: sqlite.Writer, batch: Any) -> None:
-        step(COMMIT, "before")
-        commit(writer, batch)
-        step(COMMIT, "after")
-
-    return call
-
-
 def watched_rename(rename: Callable[..., Path]) -> Callable[..., Path]:
     def call(path: Path, target: Path) -> Path:
         step(MOVE, f"{path.name} to {target}")
@@ -55,7 +46,7 @@ def watched_rename(rename: Callable[..., Path]) -> Callable[..., Path]:
 
 
 replace_function(process.run, watched(process.run))
-sqlite.Writer._commit = watched_commit(sqlite.Writer._commit)  # pyright: ignore[reportPrivateUsage]
+watch_commits(step)
 Path.rename = watched_rename(Path.rename)  # type: ignore[method-assign]  # pyright: ignore[reportAttributeAccessIssue]
 
 sys.argv = ["hive", *sys.argv[3:]]

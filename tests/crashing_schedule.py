@@ -8,38 +8,27 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from doors import watch_commits
 from hyperhive.core.errors import UnavailableError
 from hyperhive.host.configs.configs import Version
 from hyperhive.host.schedule import Schedule
 from hyperhive.host.store.store import Store
-from hyperhive.system import sqlite
 
 _crash_at = int(sys.argv[3])
 _count = 0
 
 
-def step() -> None:
+def step(_kind: str, _what: str) -> None:
     global _count
     _count += 1
     if _count == _crash_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watch(commit: Callable[..., None]) -> Callable[..., None]:
-    def call(writer: sqlite.Writer, batch: Any) -> None:
-        step()
-        commit(writer, batch)
-        step()
-
-    return call
-
-
-sqlite.Writer._commit = watch(sqlite.Writer._commit)  # pyright: ignore[reportPrivateUsage]
+watch_commits(step)
 
 
 async def get_deployed(name: str) -> Version:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hyperhive.system import sqlite
+
 # Kinds of steps: a program that is run, a transaction of the database, a folder that is moved.
 PROGRAM, COMMIT, MOVE = "program", "commit", "move"
 
@@ -19,6 +21,18 @@ def replace_function(function: Callable[..., Any], by: Callable[..., Any]) -> No
         if name.partition(".")[0] == "hyperhive":
             for key in [key for key, value in vars(module).items() if value is function]:
                 setattr(module, key, by)
+
+
+def watch_commits(step: Callable[[str, str], None]) -> None:
+    """Has `step` told of each transaction of a database, before it and after it; by the thread that writes."""
+    commit = sqlite.Writer._commit  # pyright: ignore[reportPrivateUsage]
+
+    def watched(self: sqlite.Writer, batch: Any) -> None:
+        step(COMMIT, "before")
+        commit(self, batch)
+        step(COMMIT, "after")
+
+    sqlite.Writer._commit = watched  # pyright: ignore[reportPrivateUsage]
 
 
 def render_step(number: int, kind: str, what: str) -> str:

@@ -1,11 +1,14 @@
-"""Fixtures that several modules share: a hive for the attacks on configs, a harness between stand-ins."""
+"""Fixtures that several modules share: a hive for the attacks on configs, a harness between stand-ins, a first hive."""
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from attack_rig import Arena, open_arena
+from first_hive import FirstHive
+from first_hive_rig import copy_first_hive, make_pattern
 from harness_rig import Rig, open_rig
 
 
@@ -29,3 +32,22 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         await opened.start_model()
         await opened.start_peer()
         yield opened
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Short: sockets of hives have their paths in here.
+    with tempfile.TemporaryDirectory(prefix="hive-") as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> FirstHive:
+    """Made once, and never changed."""
+    return make_pattern(tmp_path_factory.mktemp("pattern") / "first")
+
+
+@pytest.fixture
+def first(folder: Path, pattern: FirstHive) -> FirstHive:
+    """A copy of the pattern, for one test."""
+    return copy_first_hive(pattern, folder / "first")

@@ -6,14 +6,12 @@ alice. Nobody is behind the model. Left out unless HIVE_NIXOS_CONTAINER names th
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
+from booted_hive import BootedHive
 from hyperhive.core.uids import has_range, range_start
 from nixos_host import COMMAND_VARIABLE, NixosHost, find_command, nixos_host
 
@@ -35,49 +33,24 @@ AGENTS = "/var/lib/hyperhive/agents"
 SAME_PORT = "aly"
 
 
-class Hive:
+class Hive(BootedHive):
     """What a person at that machine does, in a shell as root."""
 
     def __init__(self, host: NixosHost) -> None:
+        super().__init__(host.machine)
         self.host = host
 
     def do(self, *arguments: str) -> str:
         return self.host.run(HIVE, *arguments)
 
     def refused(self, *arguments: str) -> str:
-        done = self.host.machine.attempt(HIVE, *arguments)
+        done = self.booted.attempt(HIVE, *arguments)
         assert done.returncode == 1, done
         return done.stderr
-
-    def get(self, path: str) -> Any:
-        transport = httpx.HTTPTransport(uds=f"{self.host.machine.seen_root}/run/hyperhive/hive.sock")
-        with httpx.Client(transport=transport, base_url="http://hive", timeout=30) as client:
-            return client.get(path).raise_for_status().json()
-
-    def agent(self, name: str = "alice") -> dict[str, Any]:
-        rows: list[dict[str, Any]] = [row for row in self.get("/api/agents") if row["name"] == name]
-        return rows[0] if rows else {}
 
     def leader(self, name: str = "alice") -> str:
         machine = name if name == "hm1nd" else f"h-{name}"
         return self.host.run("machinectl", "show", machine, "--property=Leader", "--value")
-
-    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            try:
-                found = condition()
-            except (AssertionError, httpx.HTTPError):
-                # A hive that is just being started answers nothing.
-                found = None
-            if found:
-                return found
-            time.sleep(0.4)
-        journal = self.host.machine.attempt("journalctl", "-n", "60", "--no-pager", "-o", "cat").stdout
-        raise AssertionError(f"waited {timeout_s} s in vain for {what}\n{journal}")
-
-    def wait_idle(self, name: str = "alice") -> dict[str, Any]:
-        return self.wait(lambda: (row := self.agent(name)).get("state") == "idle" and row, f"{name} to be idle")
 
     def work(self, what: str, name: str = "alice") -> None:
         """Has an agent do a turn."""
@@ -201,8 +174,8 @@ def test_a_destroyed_agent_leaves_its_state_alone_and_is_revived_with_it(hive: H
 
 def test_after_a_reboot_the_hive_and_its_agents_are_there_again(hive: Hive) -> None:
     commit = hive.agent()["commit"]
-    hive.host.machine.power_off()
-    hive.host.machine.boot()
+    hive.booted.power_off()
+    hive.booted.boot()
     hive.wait(lambda: hive.host.show(SERVICE, "ActiveState") == "active", "the service to be there after a reboot")
     assert hive.wait_idle()["commit"] == commit
     hive.work("after a reboot")

@@ -7,16 +7,14 @@ import json
 import re
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from booted import Booted, booted
+from booted import booted
+from booted_hive import BootedHive
 from hyperhive.core.uids import DAEMON_UID
 from image_cache import link_images, make_images
 from package_source import put_package
@@ -29,38 +27,27 @@ NSPAWN = "systemd-nspawn"
 EXPOSURE_LIMIT = 6.5
 
 
-@dataclass
-class Machine:
+class Machine(BootedHive):
     """What a person at the booted machine does, in a shell as root. `installed` is what the installation said."""
 
-    host: Booted
-    installed: str = ""
+    patience_s = 90
+    installed = ""
 
     def hive(self, *arguments: str) -> str:
-        return self.host.run(HIVE, *arguments)
+        return self.booted.run(HIVE, *arguments)
 
     def ask(self, *arguments: str) -> Any:
         return json.loads(self.hive(*arguments, "--json"))
 
     def show(self, name: str, unit: str = SERVICE) -> str:
-        return self.host.run("systemctl", "show", f"--property={name}", "--value", unit)
-
-    def agent(self, name: str = "alice") -> dict[str, Any]:
-        rows: list[dict[str, Any]] = [row for row in self.get("/api/agents") if row["name"] == name]
-        return rows[0] if rows else {}
+        return self.booted.run("systemctl", "show", f"--property={name}", "--value", unit)
 
     def message_state(self, number: int) -> str:
         return self.get(f"/api/messages/{number}")["state"]
 
-    def get(self, path: str) -> Any:
-        """An answer of the hive's. The command would be a process for each, and there is a lot to wait for."""
-        transport = httpx.HTTPTransport(uds=f"{self.host.seen_root}/run/hyperhive/hive.sock")
-        with httpx.Client(transport=transport, base_url="http://hive", timeout=30) as client:
-            return client.get(path).raise_for_status().json()
-
     def container(self, name: str = "alice") -> int:
         """The first process of an agent's container."""
-        record = self.host.run("cat", f"/run/hyperhive/containers/{name}/container.json")
+        record = self.booted.run("cat", f"/run/hyperhive/containers/{name}/container.json")
         return int(json.loads(record)["init"]["pid"])
 
     def owners(self) -> str:
@@ -70,30 +57,13 @@ class Machine:
         paths += [
             f"/run/hyperhive/{file}" for file in ("", "host.sock", "agents/alice/hive.sock", "containers/alice/log")
         ]
-        return self.host.run("stat", "--format=%n %u:%g %a", *paths)
+        return self.booted.run("stat", "--format=%n %u:%g %a", *paths)
 
     def write(self, path: Path, text: str) -> None:
         """A file of the machine, which is also one of ours."""
-        file = self.host.root / str(path).lstrip("/")
+        file = self.booted.root / str(path).lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-
-    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 90) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            try:
-                found = condition()
-            except (AssertionError, httpx.HTTPError):
-                # A hive that is just being started answers nothing.
-                found = None
-            if found:
-                return found
-            time.sleep(0.4)
-        journal = self.host.attempt("journalctl", "-u", SERVICE, "-n", "40", "--no-pager").stdout
-        raise AssertionError(f"waited {timeout_s} s in vain for {what}\n{journal}")
-
-    def wait_idle(self, name: str = "alice") -> dict[str, Any]:
-        return self.wait(lambda: (row := self.agent(name)).get("state") == "idle" and row, f"{name} to be idle")
 
     def wait_turn(self, after: int) -> None:
         self.wait(lambda: self.agent()["turns"] > after, "alice to have done a turn")
@@ -135,7 +105,7 @@ def test_it_is_installed_and_ready_by_one_command(machine: Machine) -> None:
     assert machine.hive("url").startswith("http://127.0.0.1:7000/")
     [service] = [check for check in machine.ask("doctor") if check["name"] == "service"]
     assert service["status"] == "ok", service
-    told = machine.host.run("stat", "--format=%u %G %a", "/run/hyperhive/host.sock")
+    told = machine.booted.run("stat", "--format=%u %G %a", "/run/hyperhive/host.sock")
     assert told == f"{DAEMON_UID} hive-admin 660"
 
 
@@ -144,17 +114,17 @@ def test_installing_again_changes_nothing_and_an_edited_unit_is_refused(machine:
     again = machine.hive("install", "--systemd")
     assert "unchanged /etc/systemd/system/hyperhive.service" in again
     assert machine.show("MainPID") == before
-    unit = machine.host.root / "etc/systemd/system/hyperhive.service"
+    unit = machine.booted.root / "etc/systemd/system/hyperhive.service"
     text = unit.read_text()
     unit.write_text(text + "Nice=5\n")
-    refused = machine.host.attempt(HIVE, "install", "--systemd")
+    refused = machine.booted.attempt(HIVE, "install", "--systemd")
     unit.write_text(text)
     assert refused.returncode == 1
     assert "was edited" in refused.stderr
 
 
 def test_what_the_service_may_do_is_confined(machine: Machine) -> None:
-    told = machine.host.run("systemd-analyze", "security", "--no-pager", SERVICE)
+    told = machine.booted.run("systemd-analyze", "security", "--no-pager", SERVICE)
     found = re.search(r"Overall exposure level for .*: ([0-9.]+)", told)
     assert found is not None
     assert float(found[1]) <= EXPOSURE_LIMIT, told
@@ -162,8 +132,8 @@ def test_what_the_service_may_do_is_confined(machine: Machine) -> None:
     # What the daemon sees of the machine: nothing of it can be written but its own folders and /run.
     inside = ("nsenter", f"--target={pid}", "--mount", "--")
     for path in ("/etc/passwd", "/usr/bin/env", "/opt", "/var/lib/dpkg"):
-        assert machine.host.attempt(*inside, "test", "-w", path).returncode == 1, path
-    assert machine.host.run(*inside, "ls", "-A", "/home") == ""
+        assert machine.booted.attempt(*inside, "test", "-w", path).returncode == 1, path
+    assert machine.booted.run(*inside, "ls", "-A", "/home") == ""
 
 
 BUILD = """
@@ -181,19 +151,19 @@ SERVING = re.compile(
 
 def test_packages_are_installed_with_what_the_service_may_do(machine: Machine) -> None:
     """By another service with all settings of the daemon's, from a source of packages in the machine itself."""
-    built = link_images(machine.host.root / "var/lib/hyperhive/images").parent
+    built = link_images(machine.booted.root / "var/lib/hyperhive/images").parent
     shutil.rmtree(built / "apt")
-    put_package(machine.host.root / "srv/packages", "of-the-test")
-    shutil.rmtree(machine.host.root / "etc/apt/sources.list.d")
+    put_package(machine.booted.root / "srv/packages", "of-the-test")
+    shutil.rmtree(machine.booted.root / "etc/apt/sources.list.d")
     machine.write(Path("/etc/apt/sources.list"), "deb [trusted=yes] file:/srv/packages ./\n")
     machine.write(Path("/srv/build.py"), BUILD)
-    unit = SERVING.sub("", (machine.host.root / f"etc/systemd/system/{SERVICE}").read_text())
+    unit = SERVING.sub("", (machine.booted.root / f"etc/systemd/system/{SERVICE}").read_text())
     assert "ProtectSystem=strict" in unit
     command = f"[Service]\nType=oneshot\nReadWritePaths=/var/lib/hyperhive\nExecStart={sys.executable} /srv/build.py\n"
     machine.write(Path("/etc/systemd/system/building.service"), f"{unit}\n{command}")
-    machine.host.run("systemctl", "daemon-reload")
-    done = machine.host.attempt("systemctl", "start", "building.service")
-    assert done.returncode == 0, machine.host.run("journalctl", "-u", "building.service", "-o", "cat", "--no-pager")
+    machine.booted.run("systemctl", "daemon-reload")
+    done = machine.booted.attempt("systemctl", "start", "building.service")
+    assert done.returncode == 0, machine.booted.run("journalctl", "-u", "building.service", "-o", "cat", "--no-pager")
     assert json.loads((built / "versions").read_text())["of-the-test"] == "1:1.0"
     [layer] = built.glob("layer-*")
     assert (layer / "root/etc/of-the-test").read_text() == "by root\n"
@@ -201,26 +171,26 @@ def test_packages_are_installed_with_what_the_service_may_do(machine: Machine) -
 
 def test_the_journal_has_its_log_a_line_of_json_each_and_no_login(machine: Machine) -> None:
     argv = ("journalctl", "-u", SERVICE, "_TRANSPORT=stdout", "-o", "cat", "--no-pager")
-    lines = [json.loads(line) for line in machine.host.run(*argv).splitlines()]
+    lines = [json.loads(line) for line in machine.booted.run(*argv).splitlines()]
     assert any(line["event"] == "hive.ready" for line in lines)
-    assert "token=" not in machine.host.run("journalctl", "-u", SERVICE, "-o", "cat", "--no-pager")
+    assert "token=" not in machine.booted.run("journalctl", "-u", SERVICE, "-o", "cat", "--no-pager")
 
 
 def test_an_agents_limits_are_those_of_its_scope_and_it_goes_first_when_memory_is_short(machine: Machine) -> None:
-    units = machine.host.run("systemctl", "list-units", "--plain", "--no-legend", "hyperhive-*-alice.scope").split()
+    units = machine.booted.run("systemctl", "list-units", "--plain", "--no-legend", "hyperhive-*-alice.scope").split()
     scope = units[0]
     used, most = (int(machine.show(name, scope)) for name in ("MemoryCurrent", "MemoryMax"))
     assert 0 < used < most
     assert 0 < int(machine.show("TasksCurrent", scope)) < int(machine.show("TasksMax", scope))
     assert machine.show("Slice", scope).startswith("hive-")
-    score = machine.host.run("cat", f"/proc/{machine.container()}/oom_score_adj")
+    score = machine.booted.run("cat", f"/proc/{machine.container()}/oom_score_adj")
     assert int(score) >= 300
 
 
 def test_an_agent_goes_on_while_the_daemon_is_restarted(machine: Machine) -> None:
     container, daemon, owners = machine.container(), machine.show("MainPID"), machine.owners()
     assert f"{DAEMON_UID}:{DAEMON_UID}" in owners
-    machine.host.run("systemctl", "restart", SERVICE)
+    machine.booted.run("systemctl", "restart", SERVICE)
     assert machine.show("MainPID") != daemon
     machine.wait_idle()
     assert machine.container() == container
@@ -230,7 +200,7 @@ def test_an_agent_goes_on_while_the_daemon_is_restarted(machine: Machine) -> Non
 
 def test_an_agent_goes_on_when_the_daemon_is_killed_and_it_is_started_again(machine: Machine) -> None:
     container, daemon = machine.container(), machine.show("MainPID")
-    machine.host.run("kill", "-KILL", daemon)
+    machine.booted.run("kill", "-KILL", daemon)
     machine.restarted(daemon)
     machine.wait_idle()
     assert machine.container() == container
@@ -238,25 +208,25 @@ def test_an_agent_goes_on_when_the_daemon_is_killed_and_it_is_started_again(mach
 
 def test_a_hung_daemon_is_ended_and_started_again_and_the_agent_goes_on(machine: Machine) -> None:
     machine.write(DROP_IN, "[Service]\nWatchdogSec=6\n")
-    machine.host.run("systemctl", "daemon-reload")
-    machine.host.run("systemctl", "restart", SERVICE)
+    machine.booted.run("systemctl", "daemon-reload")
+    machine.booted.run("systemctl", "restart", SERVICE)
     machine.wait_idle()
     container, daemon = machine.container(), machine.show("MainPID")
-    machine.host.run("kill", "-STOP", daemon)
+    machine.booted.run("kill", "-STOP", daemon)
     machine.restarted(daemon)
-    assert "Watchdog timeout" in machine.host.run("journalctl", "-u", SERVICE, "--no-pager")
+    assert "Watchdog timeout" in machine.booted.run("journalctl", "-u", SERVICE, "--no-pager")
     machine.wait_idle()
     assert machine.container() == container
-    (machine.host.root / str(DROP_IN).lstrip("/")).unlink()
-    machine.host.run("systemctl", "daemon-reload")
+    (machine.booted.root / str(DROP_IN).lstrip("/")).unlink()
+    machine.booted.run("systemctl", "daemon-reload")
 
 
 def test_after_a_reboot_the_hive_and_its_agents_are_there_again_and_nothing_is_lost(machine: Machine) -> None:
     turns = machine.agent()["turns"]
     machine.hive("pause", "alice")
     number = machine.ask("send", "alice", "from before the reboot")["id"]
-    machine.host.power_off()
-    machine.host.boot()
+    machine.booted.power_off()
+    machine.booted.boot()
     machine.wait(lambda: machine.show("ActiveState") == "active", "the service to be there after a reboot")
     machine.wait(lambda: machine.agent().get("state") == "parked", "alice to be there, and still paused")
     assert machine.message_state(number) == "queued"
@@ -270,10 +240,10 @@ def test_uninstalling_stops_the_agents_and_keeps_the_data(machine: Machine) -> N
     said = machine.hive("uninstall", "--yes")
     assert "removed /etc/systemd/system/hyperhive.service" in said
     assert "left: /var/lib/hyperhive" in said
-    assert machine.host.attempt("test", "-d", f"/proc/{container}").returncode == 1
+    assert machine.booted.attempt("test", "-d", f"/proc/{container}").returncode == 1
     assert machine.show("LoadState") == "not-found"
-    assert machine.host.attempt("test", "-e", "/run/hyperhive").returncode == 1
-    assert machine.host.attempt(HIVE, "uninstall", "--yes").returncode == 1
+    assert machine.booted.attempt("test", "-e", "/run/hyperhive").returncode == 1
+    assert machine.booted.attempt(HIVE, "uninstall", "--yes").returncode == 1
     machine.hive("install", "--systemd")
     after = machine.wait_idle()
     assert after["commit"] == before["commit"]
@@ -286,26 +256,26 @@ def test_what_is_left_of_a_crashed_hive_is_ended_by_uninstalling_and_its_data_re
     container = machine.container()
     # A daemon that does not come back: its agents go on.
     machine.write(DROP_IN, "[Service]\nRestart=no\n")
-    machine.host.run("systemctl", "daemon-reload")
-    machine.host.run("kill", "-KILL", machine.show("MainPID"))
+    machine.booted.run("systemctl", "daemon-reload")
+    machine.booted.run("kill", "-KILL", machine.show("MainPID"))
     machine.wait(lambda: machine.show("ActiveState") == "failed", "the service to have failed")
-    assert machine.host.attempt("test", "-d", f"/proc/{container}").returncode == 0
+    assert machine.booted.attempt("test", "-d", f"/proc/{container}").returncode == 0
     machine.hive("uninstall", "--yes", "--purge-data")
-    assert machine.host.attempt("test", "-d", f"/proc/{container}").returncode == 1
-    assert machine.host.attempt("test", "-e", "/var/lib/hyperhive").returncode == 1
+    assert machine.booted.attempt("test", "-d", f"/proc/{container}").returncode == 1
+    assert machine.booted.attempt("test", "-e", "/var/lib/hyperhive").returncode == 1
 
 
 def test_a_user_has_a_service_of_their_own_without_root(machine: Machine) -> None:
-    machine.host.run("useradd", "--create-home", "op")
-    machine.host.run("loginctl", "enable-linger", "op")
-    number = machine.host.run("id", "-u", "op")
+    machine.booted.run("useradd", "--create-home", "op")
+    machine.booted.run("loginctl", "enable-linger", "op")
+    number = machine.booted.run("id", "-u", "op")
     runtime = f"/run/user/{number}"
     machine.wait(
-        lambda: machine.host.run("test", "-S", f"{runtime}/systemd/private") == "", "the user's service manager"
+        lambda: machine.booted.run("test", "-S", f"{runtime}/systemd/private") == "", "the user's service manager"
     )
 
     def run(*argv: str) -> str:
-        return machine.host.run(*argv, user="op", HOME="/home/op", XDG_RUNTIME_DIR=runtime)
+        return machine.booted.run(*argv, user="op", HOME="/home/op", XDG_RUNTIME_DIR=runtime)
 
     def find_container() -> str:
         return json.loads(run("cat", f"{runtime}/hyperhive/containers/hm1nd/container.json"))["init"]
@@ -322,27 +292,27 @@ def test_a_user_has_a_service_of_their_own_without_root(machine: Machine) -> Non
     machine.wait(is_idle, "the manager to be idle again")
     assert find_container() == container
     assert "left: /home/op/.local/share/hyperhive" in run(HIVE, "uninstall", "--user", "--yes")
-    assert "hyperhive" not in machine.host.run("ps", "-u", "op", "-o", "args")
+    assert "hyperhive" not in machine.booted.run("ps", "-u", "op", "-o", "args")
 
 
 def test_agents_of_the_nspawn_driver_are_machines_of_systemd_and_outlive_the_daemon(machine: Machine) -> None:
     # As images on another disk would be.
     machine.write(DROP_IN, "[Service]\nReadWritePaths=/srv/images\n")
-    data = machine.host.root / "var/lib/hyperhive"
+    data = machine.booted.root / "var/lib/hyperhive"
     data.mkdir(mode=0o700)
     (data / "images").symlink_to("/srv/images")
     machine.write(Path("/etc/hyperhive/hive.env"), "HIVE_REHEARSAL=true\nHIVE_DRIVER=nspawn\n")
     machine.hive("install", "--systemd")
     machine.hive("spawn", "alice")
     machine.wait_idle()
-    listed = json.loads(machine.host.run("machinectl", "list", "--output=json"))
+    listed = json.loads(machine.booted.run("machinectl", "list", "--output=json"))
     assert {row["machine"]: row["service"] for row in listed} == {"alice": NSPAWN, "hm1nd": NSPAWN}
-    leader = machine.host.run("machinectl", "show", "alice", "--property=Leader", "--value")
+    leader = machine.booted.run("machinectl", "show", "alice", "--property=Leader", "--value")
     daemon = machine.show("MainPID")
-    machine.host.run("kill", "-KILL", daemon)
+    machine.booted.run("kill", "-KILL", daemon)
     machine.restarted(daemon)
     machine.wait_idle()
-    assert machine.host.run("machinectl", "show", "alice", "--property=Leader", "--value") == leader
+    assert machine.booted.run("machinectl", "show", "alice", "--property=Leader", "--value") == leader
     machine.work("in a machine of its own")
     machine.hive("uninstall", "--yes", "--purge-data")
-    assert json.loads(machine.host.run("machinectl", "list", "--output=json") or "[]") == []
+    assert json.loads(machine.booted.run("machinectl", "list", "--output=json") or "[]") == []

@@ -10,20 +10,24 @@ from typing import Any
 import pytest
 
 from cli_process import call_on_nixos
-from hyperhive.cli.doctor_checks import Check, CheckStatus, missing, ok
+from hyperhive.cli.doctor_checks import Check, CheckStatus, missing, ok, parse_version
 from hyperhive.cli.doctor_drivers import (
     Asked,
     check_drivers,
-    check_kernel_version,
     find_driver,
-    judge_features,
     judge_runsc,
     judge_sandbox,
     judge_unused,
-    parse_version,
     read_driver,
 )
 from hyperhive.cli.doctor_images import check_folder, check_images, decide_suite, judge_images
+from hyperhive.cli.doctor_kernel import (
+    IMAGE_FEATURES,
+    NIXOS_FEATURES,
+    check_features,
+    judge_features,
+    judge_kernel_version,
+)
 from hyperhive.cli.doctor_nixos import check_found, check_inputs, parse_service_environment
 from hyperhive.core.paths import Roots
 from hyperhive.system import kernel_probe
@@ -127,18 +131,18 @@ def test_a_gvisor_that_is_too_old_or_tells_no_version_is_missing(text: str) -> N
     ("release", "status"), [("5.18.0-x", "missing"), ("4.19", "missing"), ("5.19.0", "ok"), ("6.1", "ok")]
 )
 def test_a_kernel_before_layers_with_mapped_ids_is_missing_them(release: str, status: str) -> None:
-    assert check_kernel_version(release).status == status
+    assert judge_kernel_version(release).status == status
     assert parse_version("none") == (0, 0)
 
 
 def test_what_the_kernel_refuses_is_told_feature_by_feature(tmp_path: Path) -> None:
     answer = json.dumps({"user namespaces": "", "overlayfs": "No such device", "id-mapped mounts": "Invalid argument"})
-    namespaces, overlay, mapped = judge_features(answer.encode(), tmp_path)
+    namespaces, overlay, mapped = judge_features(answer.encode(), tmp_path, IMAGE_FEATURES)
     assert namespaces.status is CheckStatus.OK
     assert (overlay.status, overlay.mend) == (CheckStatus.MISSING, "modprobe overlay")
     assert mapped.status is CheckStatus.MISSING and str(tmp_path) in mapped.detail and "ext4" in mapped.mend
     for silent in (b"", b"[]", b"{}"):
-        [check] = judge_features(silent, tmp_path)
+        [check] = judge_features(silent, tmp_path, IMAGE_FEATURES)
         assert check.status is CheckStatus.WARN
 
 
@@ -202,6 +206,22 @@ async def test_on_another_machine_the_nixos_driver_lacks_a_nixos(roots: Roots) -
     for name in ("NixOS", "nix inputs"):
         assert checks[name].status is CheckStatus.MISSING and "services.hyperhive" in checks[name].mend
     assert checks["nix"].status is CheckStatus.OK and "with flakes" in checks["nix"].detail
+    # Only root may look.
+    assert ("id-mapped mounts" in checks) == (os.geteuid() == 0)
+
+
+async def test_the_roots_of_containers_are_on_a_disk_whose_files_can_have_other_owners() -> None:
+    # A place that is not there yet, on what is no disk.
+    _, mapped = await check_features(Path("/proc/none/at/all"), NIXOS_FEATURES)
+    assert (mapped.name, mapped.status) == ("id-mapped mounts", CheckStatus.MISSING)
+    assert "on the disk of /proc: " in mapped.detail and "ZFS 2.2" in mapped.mend
+    answer = json.dumps({"user namespaces": "", "overlayfs": "No such device", "id-mapped mounts": ""})
+    # What only images need is not asked for.
+    found = judge_features(answer.encode(), Path("/"), NIXOS_FEATURES)
+    assert [(check.name, check.status) for check in found] == [
+        ("user namespaces", CheckStatus.OK),
+        ("id-mapped mounts", CheckStatus.OK),
+    ]
 
 
 async def test_a_machine_that_is_a_nixos_is_told_by_its_marker(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import typer
 
 from hyperhive.cli.audit_files import leave_note
 from hyperhive.cli.backups.restore import restore_backup
-from hyperhive.cli.backups.take import Backup, LeftOut, take_backup
+from hyperhive.cli.backups.take import Backup, take_backup
 from hyperhive.cli.client import Row, decide_own_roots
 from hyperhive.cli.console import JsonOption, show, show_json
 from hyperhive.cli.hive import Data
 from hyperhive.cli.rendering import render_size
 from hyperhive.core.audit import AuditName
+from hyperhive.system.left_out import LeftOut
 
 commands = typer.Typer()
 

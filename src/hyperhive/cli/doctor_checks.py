@@ -1,6 +1,7 @@
 """What `hive doctor` finds: one check for each thing looked at, with the command that mends it."""
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -57,3 +58,9 @@ async def check_program(program: str, package: str) -> Check:
     if not done.ok:
         return missing(program, done.error_text or f"exit status {done.status}", render_install(package))
     return ok(program, done.stdout.decode("utf-8", "replace").strip().partition("\n")[0])
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """The first two numbers in it, (0, 0) if there are none."""
+    found = re.search(r"\b([0-9]{1,4})\.([0-9]{1,4})", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -5,12 +5,9 @@ would take.
 """
 
 import asyncio
-import json
 import os
-import platform
 import re
 import struct
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,17 +20,18 @@ from hyperhive.cli.doctor_checks import (
     check_program,
     missing,
     ok,
+    parse_version,
     render_install,
     warn,
 )
 from hyperhive.cli.doctor_images import check_images
+from hyperhive.cli.doctor_kernel import IMAGE_FEATURES, check_features, check_kernel_version
 from hyperhive.cli.doctor_nixos import add_service_environment, check_nixos_machine
 from hyperhive.cli.rendering import line_field
 from hyperhive.cli.units.place import Place, decide_place
 from hyperhive.core.errors import HiveError
 from hyperhive.core.paths import Roots
 from hyperhive.core.text import render_safe_line
-from hyperhive.system import kernel_probe
 from hyperhive.system.process import ProcessError, run
 
 DEFAULT_DRIVER = "bubblewrap"
@@ -42,8 +40,6 @@ _WITH_IMAGES = frozenset({"nspawn", "gvisor"})
 # The oldest bubblewrap with --disable-userns, and gVisor in which `ls` works, by its date: Debian 13's.
 BUBBLEWRAP_NEEDED = (0, 8)
 RUNSC_NEEDED = 20240729
-# The first kernel whose overlayfs takes id-mapped layers.
-KERNEL_NEEDED = (5, 19)
 # What builds images; gVisor's containers have them, too.
 _IMAGE_PROGRAMS = {
     "systemd-nspawn": "systemd-container",
@@ -62,12 +58,6 @@ _STATE_NAMES = {
     "CapBnd": "capabilities that can be had",
 }
 _DRIVER_LINE = re.compile(r"^\s*HIVE_DRIVER\s*=\s*[\"']?([a-z]{1,40})[\"']?\s*$", re.MULTILINE)
-_KERNEL_MEND = "start a kernel of 5.19 or later, or use HIVE_DRIVER=bubblewrap"
-_FEATURE_MENDS = {
-    "user namespaces": "sysctl -w user.max_user_namespaces=15000",
-    "overlayfs": "modprobe overlay",
-    "id-mapped mounts": "put the data folder on ext4, xfs or btrfs (HIVE_DATA), or use HIVE_DRIVER=bubblewrap",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,45 +245,9 @@ def judge_runsc(check: Check) -> Check:
 
 
 async def _check_kernel(roots: Roots) -> list[Check]:
-    version = check_kernel_version(platform.release())
-    if os.geteuid() != 0:
-        # Only root may try the rest.
-        return [version]
-    folder = next(parent for parent in (roots.data, *roots.data.parents) if parent.exists())
-    argv = [sys.executable, "-I", "-S", kernel_probe.__file__, str(folder)]
-    try:
-        done = await run(argv, timeout_s=PROBE_TIMEOUT_S)
-    except ProcessError as error:
-        return [version, warn("kernel features", f"not known: {error}", "try it again")]
-    return [version, *judge_features(done.stdout, folder)]
-
-
-def check_kernel_version(release: str) -> Check:
-    """Whether overlayfs takes id-mapped layers, by the kernel's version."""
-    if parse_version(release) >= KERNEL_NEEDED:
-        return ok("kernel", release)
-    return missing("kernel", f"{release}: images need Linux 5.19 or later", _KERNEL_MEND)
-
-
-def judge_features(answer: bytes, folder: Path) -> list[Check]:
-    """What `kernel_probe` says of the kernel and the disk of `folder`."""
-    try:
-        reasons = {name: str(json.loads(answer)[name]) for name in _FEATURE_MENDS}
-    except (ValueError, KeyError, TypeError):
-        return [warn("kernel features", "not known: what looks at them said nothing", "try it again")]
-    where = {"id-mapped mounts": f"on the disk of {folder}"}
-    return [
-        missing(name, f"{where.get(name, 'refused')}: {reason}", _FEATURE_MENDS[name])
-        if reason
-        else ok(name, where.get(name, "can be used"))
-        for name, reason in reasons.items()
-    ]
-
-
-def parse_version(text: str) -> tuple[int, int]:
-    """The first two numbers in it, (0, 0) if there are none."""
-    found = re.search(r"\b([0-9]{1,4})\.([0-9]{1,4})", text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    # Only root may try the rest.
+    features = await check_features(roots.data, IMAGE_FEATURES) if os.geteuid() == 0 else []
+    return [check_kernel_version(), *features]
 
 
 _CHECKS: Mapping[str, Callable[[Asked], Awaitable[list[Check]]]] = {

@@ -1,11 +1,13 @@
 """What the nixos driver needs: a NixOS that can have containers, nix with flakes, and what systems are built from."""
 
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from hyperhive.cli.doctor_checks import PROBE_TIMEOUT_S, Check, missing, ok
+from hyperhive.cli.doctor_kernel import NIXOS_FEATURES, check_features
 from hyperhive.cli.units.place import SERVICE, is_nixos
 from hyperhive.cli.units.systemctl import Systemctl
 from hyperhive.core.errors import HiveError
@@ -18,6 +20,8 @@ INPUTS_VARIABLE = "HIVE_NIX_INPUTS"
 _VARIABLES = ("HIVE_DRIVER", INPUTS_VARIABLE)
 _NEEDED_INPUTS = ("hyperhive", "nixpkgs")
 _PROGRAMS = ("nixos-container", "machinectl", "nsenter", "bwrap")
+# Roots of containers and what NixOS binds into them: the kernel has to show their files by each one's own ids.
+_MAPPED = (Path("/var/lib/nixos-containers"), Path("/nix/store"))
 _MEND = "services.hyperhive.enable = true on a NixOS, then nixos-rebuild switch"
 # Each container is built from a flake; the version of nix, if it knows these.
 _PROBE = (
@@ -31,6 +35,7 @@ async def check_nixos_machine(environment: Mapping[str, str], *, is_used: bool) 
     return [
         check_system(),
         *(check_found(program, shutil.which(program)) for program in _PROGRAMS),
+        *await _check_kernel(),
         await _check_nix(),
         check_inputs(environment.get(INPUTS_VARIABLE, ""), is_used=is_used),
     ]
@@ -47,6 +52,14 @@ def check_system() -> Check:
 
 def check_found(program: str, found: str | None) -> Check:
     return ok(program, found) if found is not None else missing(program, "not installed", _MEND)
+
+
+async def _check_kernel() -> list[Check]:
+    # Only root may try it.
+    places = _MAPPED if os.geteuid() == 0 else ()
+    found = [check for place in places for check in await check_features(place, NIXOS_FEATURES)]
+    # Not all of it depends on the place.
+    return list(dict.fromkeys(found))
 
 
 async def _check_nix() -> Check:

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -31,9 +31,9 @@ from hyperhive.cli.backups.contents import (
 )
 from hyperhive.core.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError, StorageError
 from hyperhive.core.names import parse_known_agent_name
-from hyperhive.core.text import render_safe_line
 from hyperhive.system.archives import Meta, Packer
 from hyperhive.system.files import open_regular_beneath, sync_folder, walk_beneath
+from hyperhive.system.left_out import LeftOut
 
 # Refs that moved while the database was copied: it is copied again, that often.
 _TRIES = 5
@@ -41,30 +41,15 @@ _TRIES = 5
 _PAGES = 4096
 # Names of what was left out that are kept; how many there are is known of all.
 _NAMES_LIMIT = 1000
-_NAME_LIMIT_BYTES = 200
 _BUSY_TIMEOUT_S = 60.0
 
 # What is in a repository but its objects, by path below the data folder: a file's content, None for a folder.
 Refs = Mapping[bytes, tuple[Meta, bytes | None]]
 
 
-@dataclass
-class LeftOut:
-    """What is not in the backup: how many there are, and the first of them with the reason."""
-
-    count: int = 0
-    named: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-
-    def add(self, path: bytes, reason: str) -> None:
-        self.count += 1
-        if len(self.named) < _NAMES_LIMIT:
-            name = path.removeprefix(CONTENT + b"/")[:_NAME_LIMIT_BYTES].decode("utf-8", "backslashreplace")
-            self.named.append((render_safe_line(name), reason))
-
-
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was taken."""
+    """What was taken, and what is not in it."""
 
     path: Path
     size_bytes: int
@@ -150,8 +135,8 @@ class _Taking:
     def __init__(
         self, data: Path, scratch: Path, file: BinaryIO, with_credentials: bool, advance: Callable[[int], None]
     ) -> None:
-        self.left_out = LeftOut()
-        self.packer = Packer(file, advance=advance, left_out=self.left_out.add, may_link=_may_link)
+        self.left_out = LeftOut(_NAMES_LIMIT)
+        self.packer = Packer(file, advance=advance, left_out=self._leave, may_link=_may_link)
         self._data = data
         self._scratch = scratch
         self._with_credentials = with_credentials
@@ -258,9 +243,9 @@ class _Taking:
             if name in wanted:
                 self.packer.add_file(self._data, os.fsencode(name), _inside(name))
             elif name in SECRET_FILES:
-                self.left_out.add(_inside(name), SECRETS_NOTE)
+                self.left_out.add(os.fsencode(name), SECRETS_NOTE)
             elif not is_known(name):
-                self.left_out.add(_inside(name), "not of a hive")
+                self.left_out.add(os.fsencode(name), "not of a hive")
 
     def _add_tree(self, name: str) -> None:
         folder = self._data / name
@@ -268,6 +253,9 @@ class _Taking:
             return
         self.packer.add_folder(_inside(name), Meta.of(folder.stat()))
         self.packer.add_tree(folder, _inside(name), self._refuse)
+
+    def _leave(self, entry: bytes, reason: str) -> None:
+        self.left_out.add(entry.removeprefix(CONTENT + b"/"), reason)
 
     def _refuse(self, entry: bytes, status: os.stat_result) -> str:
         path = entry.removeprefix(CONTENT + b"/")

@@ -5,25 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperhive.core.text import cut_text, render_safe_line
+from hyperhive.system.left_out import LeftOut
 
-# Names of what was left that are listed; of more only the number is told.
-_NAMED_LIMIT = 100
+# Names of what was left that people see; there are more in the JSON.
 _SHOWN_LIMIT = 10
-_PATH_LIMIT_CHARS = 200
-
-
-@dataclass(slots=True)
-class LeftOut:
-    """What of a folder is left: how many, and the first of them with the reason."""
-
-    count: int = 0
-    named: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-
-    def add(self, path: bytes, reason: str) -> None:
-        self.count += 1
-        if len(self.named) < _NAMED_LIMIT:
-            self.named.append((show_path(path), reason))
 
 
 @dataclass(slots=True)
@@ -115,10 +100,6 @@ class Report:
         }
 
 
-def show_path(path: bytes) -> str:
-    return cut_text(render_safe_line(path.decode("utf-8", "backslashreplace")), _PATH_LIMIT_CHARS)
-
-
 def render_report(report: Report) -> str:
     """A line for each agent and each table, and below it what is left and why."""
     takes = "would take" if report.dry_run else "took"
@@ -166,7 +147,7 @@ def _render_left(left: LeftOut, title: str) -> list[str]:
     indent = " " * (len(title) - len(title.lstrip()) + 2)
     lines = [f"{title}: {left.count}", *(f"{indent}{path}: {reason}" for path, reason in left.named[:_SHOWN_LIMIT])]
     if left.count > _SHOWN_LIMIT:
-        lines.append(f"{indent}and {left.count - _SHOWN_LIMIT} more; --json names the first {_NAMED_LIMIT}")
+        lines.append(f"{indent}and {left.count - _SHOWN_LIMIT} more; --json names the first {left.limit}")
     return lines
 
 

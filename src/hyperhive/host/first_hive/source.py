@@ -12,8 +12,8 @@ from hyperhive.core.errors import InvalidInputError, NotFoundError, RefusedError
 from hyperhive.core.names import MANAGER, MANAGER_CONTAINER, parse_known_agent_name
 from hyperhive.core.paths import Roots
 from hyperhive.host.first_hive.database import DATABASE
-from hyperhive.host.first_hive.report import LeftOut
 from hyperhive.system.files import list_beneath, open_folder_beneath, open_regular_beneath, stat_beneath
+from hyperhive.system.left_out import LeftOut
 
 AGENTS, APPLIED = "agents", "applied"
 _PARTS = frozenset({b"config", b"state", b"claude"})

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hyperhive.core.errors import NotFoundError, StorageError, TooLargeError
-from hyperhive.core.text import render_safe_line
 from hyperhive.host.configs.trees import FILE_LIMIT_BYTES, FILES_LIMIT, TREE_LIMIT_BYTES, check_path
 from hyperhive.host.snapshots.contents import (
     CLAUDE,
@@ -33,13 +32,12 @@ from hyperhive.host.snapshots.contents import (
 )
 from hyperhive.system.archives import DamagedArchiveError, Meta, Packer, Unpacked, Unpacker, read_archive
 from hyperhive.system.files import sync_folder, walk_beneath
+from hyperhive.system.left_out import LeftOut
 from hyperhive.system.tree_copies import Copied, Room, copy_tree
 
 # What is left free for all else on the disk.
 KEPT_FREE_BYTES = 512 * 1024**2
 _PIECE_BYTES = 1024 * 1024
-_NAMED_LIMIT = 100
-_SHOWN_LIMIT_CHARS = 200
 _FOREIGN = "the archive has something that no snapshot has: "
 _NOT_WHOLE = DamagedArchiveError("the snapshot is not whole", "take or export another one")
 _TREES = (STATE, CLAUDE)
@@ -49,22 +47,8 @@ ConfigFiles = Mapping[str, tuple[bytes, bool]]
 
 
 @dataclass(slots=True)
-class LeftOut:
-    """What is not in the snapshot though it was there: how many, and the first of them with the reason."""
-
-    count: int = 0
-    named: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-
-    def add(self, path: bytes, reason: str) -> None:
-        self.count += 1
-        if len(self.named) < _NAMED_LIMIT:
-            shown = render_safe_line(path[:_SHOWN_LIMIT_CHARS].decode("utf-8", "backslashreplace"))
-            self.named.append((shown, reason))
-
-
-@dataclass(slots=True)
 class Staged:
-    """The copied folders of an agent below `folder`, and its config."""
+    """The copied folders of an agent below `folder`, and its config. `left_out`: what is not in them."""
 
     folder: Path
     config: ConfigFiles

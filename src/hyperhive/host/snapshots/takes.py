@@ -27,7 +27,6 @@ from hyperhive.host.agent_records import get_any_agent
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.snapshots.archive import (
     ConfigFiles,
-    LeftOut,
     Opened,
     Staged,
     digest,
@@ -59,6 +58,7 @@ from hyperhive.host.snapshots.turn_ends import TurnEnds
 from hyperhive.host.store.store import Store, View
 from hyperhive.system.clock import now
 from hyperhive.system.files import sync_folder
+from hyperhive.system.left_out import LeftOut
 from hyperhive.system.process import ProcessError, run
 from hyperhive.system.tree_copies import Copied
 
