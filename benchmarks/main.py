@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import (
     active,
     broker,
+    evaluation,
     fanout,
     first_request,
     flood,
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "page": page.measure,
     "fan-out": fanout.measure,
     "isolation": isolation.measure,
+    "evaluation": evaluation.measure,
 }
 
 

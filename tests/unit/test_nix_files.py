@@ -389,10 +389,10 @@ def test_the_program_takes_the_dependencies_of_the_project_and_says_which_one_ni
 
 
 @pytest.mark.parametrize("name", ["spawn", "approve", "crash", "upgrade", "reboot"])
-def test_a_test_in_a_virtual_machine_can_be_evaluated_and_its_script_is_python(stand_in: Bench, name: str) -> None:
+def test_a_test_in_a_virtual_machine_can_be_evaluated_and_its_script_is_python(bench: Bench, name: str) -> None:
     outputs = f"{{ inherit (hyperhive.checks.{SYSTEM}) {name}; }}"
-    assert stand_in.evaluate(outputs, f"{name}.drvPath")
-    script = stand_in.evaluate(outputs, f"{name}.testScript")
+    assert bench.evaluate(outputs, f"{name}.drvPath")
+    script = bench.evaluate(outputs, f"{name}.testScript")
     tree = ast.parse(script)
     defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
