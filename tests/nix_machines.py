@@ -76,6 +76,13 @@ class NixMachine:
         own = ("--bind", str(self.folder), "/nix", "--setenv", "NIX_CONFIG", _CONFIG)
         return [*_ROOM, *own, *shown, *remote, "--"]
 
+    def attempt(self, *argv: str) -> "subprocess.CompletedProcess[str]":
+        """Runs a program of nix's on the machine, however it ends. Needs no daemon."""
+        room = self._plan_room()
+        return subprocess.run(
+            [*room, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S
+        )
+
     def _run(self, *argv: str) -> str:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S)
         assert done.returncode == 0, done.stderr
@@ -83,10 +90,8 @@ class NixMachine:
 
     def add(self, source: Path) -> Path:
         """Puts a folder into the store, as the sources of flakes are there."""
-        shown = ("--ro-bind", str(source), "/tmp/added", "--bind", str(self.folder), "/nix", "--setenv", "NIX_REMOTE")
-        command = [*_ROOM, *shown, "daemon", "--", *_NIX, "store", "add-path", "--name", "source", "/tmp/added"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-        return Path(done.stdout.strip())
+        room = self._plan_room("--ro-bind", str(source), "/tmp/added", is_served=self._socket.exists())
+        return Path(self._run(*room, *_NIX, "store", "add-path", "--name", "source", "/tmp/added").strip())
 
     def list_store(self) -> set[str]:
         return {path.name for path in (self.folder / "store").iterdir()}
@@ -100,12 +105,17 @@ async def ask_here(argv: Sequence[str]) -> Completed:
         raise DriverError(str(error)) from error
 
 
+def make_nix_machine(folder: Path) -> NixMachine:
+    """A machine with an empty store and no daemon."""
+    for name in ("store", "var/nix/daemon-socket"):
+        (folder / name).mkdir(parents=True)
+    return NixMachine(folder)
+
+
 @contextmanager
 def run_nix_machine(folder: Path) -> Generator[NixMachine]:
     """A machine whose daemon runs."""
-    machine = NixMachine(folder)
-    for name in ("store", "var/nix/daemon-socket"):
-        (folder / name).mkdir(parents=True)
+    machine = make_nix_machine(folder)
     with subprocess.Popen(
         [*_ROOM, "--bind", str(folder), "/nix", "--", *_NIX, "daemon"], stderr=subprocess.DEVNULL
     ) as process:

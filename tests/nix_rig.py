@@ -1,6 +1,6 @@
 """Nix for tests: evaluation without a daemon, and what the hive's flake needs beside itself.
 
-Nothing is built and nothing fetched: the inputs are folders, and the store a private one.
+Nothing is built and nothing fetched: the store is that of a machine of the tests' own, and holds the inputs.
 """
 
 import json
@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
+from nix_machines import NixMachine, make_nix_machine
+
 ROOT = Path(__file__).parents[1]
 STAND_IN = ROOT / "tests/nix/nixpkgs"
 # A copy of nixpkgs, or of its lib alone: the same tests run with it, too.
 NIXPKGS_VARIABLE = "HIVE_NIXPKGS"
 SYSTEM = "x86_64-linux"
-TIMEOUT_S = 120.0
+_PARSE_TIMEOUT_S = 120.0
 
 _OPTIONS = {
     "experimental-features": "nix-command flakes",
@@ -117,43 +119,31 @@ def write_flake(folder: Path, inputs: Inputs, outputs: str, files: Mapping[str, 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Inputs with a store of their own, and room for flakes."""
+    """A machine with inputs in its store, as it sees them, and room for flakes."""
 
     inputs: Inputs
-    folder: Path
+    machine: NixMachine
     variant: Variant
 
     def evaluate(self, outputs: str, attribute: str, files: Mapping[str, str] | None = None) -> Any:
         """The value of an attribute of a flake with these outputs and files. Raises EvaluationError."""
-        flake = self.folder / "flake"
+        flake = self.machine.folder / "flake"
         shutil.rmtree(flake, ignore_errors=True)
-        return evaluate(write_flake(flake, self.inputs, outputs, files), attribute, self.folder / "store")
+        write_flake(flake, self.inputs, outputs, files)
+        options = [word for name, value in _OPTIONS.items() for word in ("--option", name, value)]
+        command = ("nix", *options, "eval", "--json", "--no-write-lock-file", f"path:/nix/flake#{attribute}")
+        done = self.machine.attempt(*command)
+        if done.returncode != 0:
+            raise EvaluationError(re.sub(r"\x1b\[[0-9;]*m", "", done.stderr))
+        return json.loads(done.stdout)
 
 
 def open_bench(folder: Path, variant: Variant) -> Bench:
-    return Bench(make_inputs(folder / "inputs", variant), folder, variant)
-
-
-def evaluate(flake: Path, attribute: str, store: Path) -> Any:
-    """The value of an attribute of a flake, by JSON. Raises EvaluationError."""
-    return json.loads(run_nix("eval", "--json", "--no-write-lock-file", f"path:{flake}#{attribute}", store=store))
-
-
-def run_nix(*arguments: str, store: Path) -> str:
-    """What `nix ARGUMENTS` prints, with the private store `store`. Raises EvaluationError."""
-    options = [word for name, value in _OPTIONS.items() for word in ("--option", name, value)]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(store), "XDG_CACHE_HOME": str(store / "cache")}
-    done = subprocess.run(
-        ["nix", *options, "--store", str(store), *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
-    if done.returncode != 0:
-        raise EvaluationError(re.sub(r"\x1b\[[0-9;]*m", "", done.stderr))
-    return done.stdout
+    made, machine = make_inputs(folder / "inputs", variant), make_nix_machine(folder / "machine")
+    nixpkgs = machine.add(made.nixpkgs)
+    # The whole one is large: it is added once.
+    unstable = nixpkgs if made.unstable == made.nixpkgs else machine.add(made.unstable)
+    return Bench(Inputs(machine.add(made.hive), nixpkgs, unstable), machine, variant)
 
 
 def parse_nix_file(file: Path, store: Path) -> str:
@@ -165,7 +155,7 @@ def parse_nix_file(file: Path, store: Path) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=_PARSE_TIMEOUT_S,
     )
     if done.returncode != 0:
         raise EvaluationError(done.stderr)

@@ -392,7 +392,7 @@ def test_the_program_takes_the_dependencies_of_the_project_and_says_which_one_ni
 def test_a_test_in_a_virtual_machine_can_be_evaluated_and_its_script_is_python(bench: Bench, name: str) -> None:
     outputs = f"{{ inherit (hyperhive.checks.{SYSTEM}) {name}; }}"
     assert bench.evaluate(outputs, f"{name}.drvPath")
-    script = bench.evaluate(outputs, f"{name}.testScript")
+    script = bench.evaluate(outputs, f"{name}.config.testScriptString")
     tree = ast.parse(script)
     defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}

@@ -80,13 +80,16 @@ let
     testers.runNixOSTest =
       test:
       build {
-        inherit (test) name testScript;
+        inherit (test) name;
         machines = lib.mapAttrsToList (
           _: module:
           (import ./system.nix { inherit lib; } { modules = [ module ]; }).config.system.build.toplevel
         ) test.nodes;
         meta = { };
         passthru = { };
+      }
+      // {
+        config.testScriptString = test.testScript;
       };
     mkShell = args: build ({ name = "shell"; meta = { }; passthru = { }; } // args);
     callPackage =
