@@ -40,12 +40,13 @@ class Evaluations:
     def find(self, agent: str, key: str) -> list[bytes]:
         """All that was kept under `key`. What cannot be read, or is not what was written, is not there."""
         try:
-            return [path.read_bytes() for path in sorted((self._folder / agent / key).iterdir()) if _is_whole(path)]
+            found = [_read_whole(path) for path in sorted((self._folder / agent / key).iterdir())]
         except FileNotFoundError:
             return []
         except OSError as error:
             log.warning("evaluations.not_read", agent=agent, key=key, error=str(error))
             return []
+        return [content for content in found if content is not None]
 
     def save(self, agent: str, key: str, content: bytes) -> None:
         """Keeps `content`, beside what was kept under `key` before. Again is no error."""
@@ -62,12 +63,13 @@ class Evaluations:
             log.warning("evaluations.not_kept", path=str(path), error=str(error))
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether it is named by its digest: with the key in that, one file in the place of another is noticed."""
-    whole = path.is_file() and path.name == _make_digest(path.parent.name, path.read_bytes())
-    if not whole:
+def _read_whole(path: Path) -> bytes | None:
+    """None for what is not named by its digest: with the key in that, one file in the place of another is noticed."""
+    content = path.read_bytes() if path.is_file() else None
+    if content is None or path.name != _make_digest(path.parent.name, content):
         log.warning("evaluations.damaged", path=str(path))
-    return whole
+        return None
+    return content
 
 
 def _make_digest(key: str, content: bytes) -> str:
