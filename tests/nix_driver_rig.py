@@ -52,8 +52,7 @@ class Evaluator:
 
 def make_evaluator(folder: Path, machine: NixMachine | None = None) -> Evaluator:
     """With inputs that are made below `folder`."""
-    made = make_inputs(folder)
-    return Evaluator(NixInputs(made.hive, made.nixpkgs, made.unstable), machine)
+    return Evaluator(make_inputs(folder).of_driver, machine)
 
 
 def wrap(driver: Driver, evaluator: Evaluator) -> NixDriver:

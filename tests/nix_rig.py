@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hyperhive.host.drivers.nixos_flake import NixInputs
 from nix_machines import NixMachine, make_nix_machine
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,11 @@ class Inputs:
     hive: Path
     nixpkgs: Path
     unstable: Path
+
+    @property
+    def of_driver(self) -> NixInputs:
+        """As the driver of NixOS has them."""
+        return NixInputs(self.hive, self.nixpkgs, self.unstable)
 
 
 class Variant(StrEnum):

@@ -37,12 +37,12 @@ ENDLESS = "{ hyperhive.model = builtins.foldl' (sum: n: sum + n) 0 (builtins.gen
 
 @pytest.fixture(scope="module", params=[Variant.STAND_IN, Variant.LIB])
 def inputs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NixInputs:
-    return load_inputs(tmp_path_factory.mktemp("inputs"), request.param)
+    return nix_rig.make_inputs(tmp_path_factory.mktemp("inputs"), request.param).of_driver
 
 
 @pytest.fixture(scope="module")
 def plain_inputs(tmp_path_factory: pytest.TempPathFactory) -> NixInputs:
-    return load_inputs(tmp_path_factory.mktemp("inputs"), Variant.STAND_IN)
+    return nix_rig.make_inputs(tmp_path_factory.mktemp("inputs")).of_driver
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,6 @@ def open_secret() -> Iterator[Path]:
         secret = Path(folder) / "secret.nix"
         secret.write_text(json.dumps(CANARY))
         yield secret
-
-
-def load_inputs(folder: Path, variant: Variant) -> NixInputs:
-    made = nix_rig.make_inputs(folder, variant)
-    return NixInputs(made.hive, made.nixpkgs, made.unstable)
 
 
 async def evaluate(folder: Path, inputs: NixInputs, files: dict[str, str] | str, **bounds: Any) -> dict[str, Any]:

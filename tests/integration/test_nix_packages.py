@@ -30,17 +30,12 @@ ROUNDED_BYTES = 1024**2 // 100
 
 @pytest.fixture(scope="module", params=list(Variant))
 def inputs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NixInputs:
-    return load_inputs(tmp_path_factory.mktemp("inputs"), request.param)
+    return nix_rig.make_inputs(tmp_path_factory.mktemp("inputs"), request.param).of_driver
 
 
 @pytest.fixture(scope="module")
 def plain_inputs(tmp_path_factory: pytest.TempPathFactory) -> NixInputs:
-    return load_inputs(tmp_path_factory.mktemp("inputs"), Variant.STAND_IN)
-
-
-def load_inputs(folder: Path, variant: Variant) -> NixInputs:
-    made = nix_rig.make_inputs(folder, variant)
-    return NixInputs(made.hive, made.nixpkgs, made.unstable)
+    return nix_rig.make_inputs(tmp_path_factory.mktemp("inputs")).of_driver
 
 
 async def list_packages(folder: Path, inputs: NixInputs, text: str, timeout_s: float = 60) -> list[Package]:

@@ -67,17 +67,28 @@ function Values({ row }: { row: MeaningRow }) {
   // An entry of a list is named by its value: once is enough.
   const only = row.change === "changed" ? "" : row.before || row.after;
   if (only && (row.subject === only || row.subject.endsWith(`: ${only}`))) return null;
+  return <BeforeAfter row={row} multiline />;
+}
+
+/** What was there and what takes its place, either of which may be nothing. */
+export function BeforeAfter({
+  row,
+  multiline = false,
+}: {
+  row: Pick<MeaningRow, "change" | "before" | "after">;
+  multiline?: boolean;
+}) {
   return (
     <>
       {row.before && (
         <del>
-          <Exact text={row.before} multiline />
+          <Exact text={row.before} multiline={multiline} />
         </del>
       )}
       {row.change === "changed" && <span class="arrow">{" → "}</span>}
       {row.after && (
         <ins>
-          <Exact text={row.after} multiline />
+          <Exact text={row.after} multiline={multiline} />
         </ins>
       )}
     </>

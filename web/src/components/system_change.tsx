@@ -5,7 +5,7 @@ import { useFetched } from "../fetched.ts";
 import { renderSize } from "../text.ts";
 import { FetchNote } from "./fetch_note.tsx";
 import { Fold } from "./fold.tsx";
-import { ChangeSign } from "./meaning.tsx";
+import { BeforeAfter, ChangeSign } from "./meaning.tsx";
 import { Exact } from "./text.tsx";
 
 /** Packages that are shown at once; of more there is a line with their number. */
@@ -96,17 +96,7 @@ function PackageTable({ packages, leftOut }: { packages: PackageChange[]; leftOu
               <Exact text={row.name} />
             </td>
             <td class="meaning-values">
-              {row.before && (
-                <del>
-                  <Exact text={row.before} />
-                </del>
-              )}
-              {row.change === "changed" && <span class="arrow">{" → "}</span>}
-              {row.after && (
-                <ins>
-                  <Exact text={row.after} />
-                </ins>
-              )}
+              <BeforeAfter row={row} />
             </td>
           </tr>
         ))}
