@@ -16,7 +16,7 @@ from hyperhive.cli.rendering import (
     render_full_table,
     render_size,
 )
-from hyperhive.core.errors import HiveError
+from hyperhive.core.errors import HiveError, render_error
 
 # Two evaluations and a look into the store, of a minute at most each, behind others that ask.
 WORK_TIMEOUT_S = 400.0
@@ -32,7 +32,7 @@ def load_system(approval: int) -> tuple[Row | None, str]:
         except NoHiveError:
             raise
         except HiveError as error:
-            return None, f"{error.message} ({error.hint})" if error.hint else error.message
+            return None, render_error(error)
 
 
 @contextlib.contextmanager

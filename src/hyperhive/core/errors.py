@@ -19,6 +19,11 @@ class HiveError(Exception):
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
+def render_error(error: HiveError) -> str:
+    """On one line, for where there is no room of its own for the hint."""
+    return f"{error.message} ({error.hint})" if error.hint else error.message
+
+
 class InvalidInputError(HiveError):
     """The request itself is wrong: a bad name, a missing field, a value out of range."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from hyperhive.core.questions import Question, QuestionStatus
+from hyperhive.core.text import cut_chars
 
 # Of the question that an answer is to: enough to know which one it was.
 QUOTE_LIMIT_CHARS = 300
@@ -59,4 +60,4 @@ def _quote_all(texts: Sequence[str]) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= QUOTE_LIMIT_CHARS else text[: QUOTE_LIMIT_CHARS - 1] + "…"
+    return cut_chars(text, QUOTE_LIMIT_CHARS)

@@ -45,6 +45,11 @@ def cut_text(text: str, width: int) -> str:
     return text
 
 
+def cut_chars(text: str, limit: int) -> str:
+    """`text` in at most `limit` characters, however wide, ending in `…` if something was cut off."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def _char_width(char: str) -> int:
     if unicodedata.combining(char) or char in _JOINERS:
         return 0

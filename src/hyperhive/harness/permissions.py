@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from hyperhive.core.errors import HiveError, TooLargeError, UnavailableError
+from hyperhive.core.errors import HiveError, TooLargeError, UnavailableError, render_error
 from hyperhive.core.policy import NOT_UNDERSTOOD_RULE
 from hyperhive.core.questions import PERMISSION_TTL_S
 from hyperhive.core.text import render_safe_text
@@ -81,8 +81,7 @@ class Permissions:
                 decision, reason = await self._wait(tool, rule, summary)
         except HiveError as error:
             log.warning("no permission for %r: %r", tool, error.message)
-            hint = f" ({error.hint})" if error.hint else ""
-            return PermissionAnswer(granted=False, reason=f"the operator cannot be asked: {error.message}{hint}")
+            return PermissionAnswer(granted=False, reason=f"the operator cannot be asked: {render_error(error)}")
         if decision == "allow_30m" and NOT_UNDERSTOOD_RULE not in rule:
             self._granted_until_s[rule, tool] = self._clock() + GRANT_S
         return _render_answer(decision, reason)

@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from hyperhive.core.errors import HiveError, InvalidInputError, UnavailableError
+from hyperhive.core.errors import HiveError, InvalidInputError, UnavailableError, render_error
 from hyperhive.core.messages import RECV_MAX_MESSAGES, RECV_WAIT_LIMIT_S, Message, render_envelope
 from hyperhive.harness.engine_wire import ToolResult
 from hyperhive.harness.inbox import Inbox
@@ -52,7 +52,7 @@ class Toolbox:
             answer = await self._request(tool, arguments, [tool.name, arguments])
             return ToolResult(text=_render_answer(tool, arguments, answer))
         except HiveError as error:
-            return ToolResult(text=f"{error.message} ({error.hint})" if error.hint else error.message, is_error=True)
+            return ToolResult(text=render_error(error), is_error=True)
 
     async def _recv(self, arguments: dict[str, Any]) -> str:
         wait_s = _parse_number(arguments, "wait_seconds", 0, 0, RECV_WAIT_LIMIT_S)

@@ -11,7 +11,7 @@ import structlog
 
 from hyperhive.core.approvals import Approval, ApprovalKind, ApprovalStatus
 from hyperhive.core.effects import needs_restart
-from hyperhive.core.errors import ConflictError, HiveError
+from hyperhive.core.errors import ConflictError, HiveError, render_error
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.paths import Roots
 from hyperhive.host import folders
@@ -113,7 +113,7 @@ class Applies:
             await asyncio.Event().wait()
             return
         except HiveError as error:
-            version, failure = None, f"{error.message} ({error.hint})" if error.hint else error.message
+            version, failure = None, render_error(error)
         except Exception as error:
             # A mistake of ours must not leave an approval waiting for ever.
             log.exception("applies.failed", approval=approval.id)

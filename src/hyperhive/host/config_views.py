@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperhive.core.approvals import Approval, ApprovalStatus
-from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError
+from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, render_error
 from hyperhive.core.names import parse_known_agent_name, parse_recipient
 from hyperhive.core.policy import Decision, Policy, Verdict, decide_recipient
 from hyperhive.core.tool_rules import decide_tool
@@ -96,7 +96,7 @@ class ConfigViews:
         try:
             return (await self._configs.load(name, commit)).config, ""
         except HiveError as error:
-            return None, f"{error.message} ({error.hint})" if error.hint else error.message
+            return None, render_error(error)
 
 
 def _decide(policy: Policy, name: str, request: PolicyCheckRequest) -> Decision:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from hyperhive.core.errors import HiveError, NotFoundError
+from hyperhive.core.errors import HiveError, NotFoundError, render_error
 from hyperhive.core.events import EventName
 from hyperhive.core.names import MANAGER, container_name
 from hyperhive.core.paths import Roots
@@ -218,7 +218,3 @@ class Containers:
             return (await self._store.read(lambda view: get_agent(view, MANAGER))).uid
         except NotFoundError:
             return None
-
-
-def render_error(error: HiveError) -> str:
-    return f"{error.message} ({error.hint})" if error.hint else error.message

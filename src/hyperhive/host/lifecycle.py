@@ -14,7 +14,7 @@ from datetime import timedelta
 import structlog
 
 from hyperhive.core.approvals import AT_WORK, ApprovalKind, ApprovalStatus
-from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, UnavailableError
+from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, UnavailableError, render_error
 from hyperhive.core.names import MANAGER, OPERATOR
 from hyperhive.core.parking import ParkKind
 from hyperhive.core.paths import Roots
@@ -23,7 +23,7 @@ from hyperhive.host.approval_records import list_open
 from hyperhive.host.background import Background
 from hyperhive.host.configs.configs import Configs, Version, render_config_failure, render_harness_config
 from hyperhive.host.container_spec import HarnessSettings
-from hyperhive.host.containers import Containers, Pace, render_error
+from hyperhive.host.containers import Containers, Pace
 from hyperhive.host.drivers.protocol import ContainerState, Driver, DriverError, ExitCause, Observation
 from hyperhive.host.drivers.registry import check_name
 from hyperhive.host.hibernation_records import has_reason_to_run, mark_hibernated, mark_woken

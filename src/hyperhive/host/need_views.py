@@ -11,6 +11,7 @@ from hyperhive.core.messages import Message
 from hyperhive.core.needs import DETAIL_LIMIT_CHARS, Need, NeedKind
 from hyperhive.core.parking import EVERYONE, Park, ParkKind, decide_park
 from hyperhive.core.questions import Question, QuestionKind
+from hyperhive.core.text import cut_chars
 from hyperhive.host.store.rows import AgentRecord, Desired
 
 # What is the hive's has its name for a ref: no agent can have that one.
@@ -221,5 +222,4 @@ def _view_park(park: Park, kind: NeedKind, title: str, by_default: str, acts: tu
 
 
 def _cut(text: str) -> str:
-    text = text.strip()
-    return text if len(text) <= DETAIL_LIMIT_CHARS else text[: DETAIL_LIMIT_CHARS - 1] + "…"
+    return cut_chars(text.strip(), DETAIL_LIMIT_CHARS)

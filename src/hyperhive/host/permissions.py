@@ -14,7 +14,7 @@ from hyperhive.core.questions import (
     QuestionKind,
     QuestionStatus,
 )
-from hyperhive.core.text import render_safe_line, render_safe_text
+from hyperhive.core.text import cut_chars, render_safe_line, render_safe_text
 from hyperhive.host.questions import open_question
 from hyperhive.host.store.rows import to_question
 from hyperhive.host.store.store import Store, Transaction
@@ -133,5 +133,4 @@ def render_permission_question(tool: str, summary: str, rule: str) -> str:
 
 
 def _cut(text: str, limit_chars: int) -> str:
-    line = render_safe_line(text.strip())
-    return line if len(line) <= limit_chars else line[: limit_chars - 1] + "…"
+    return cut_chars(render_safe_line(text.strip()), limit_chars)

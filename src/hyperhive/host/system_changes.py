@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError
+from hyperhive.core.errors import InvalidInputError, NotFoundError, render_error
 from hyperhive.core.names import container_name
+from hyperhive.core.text import cut_chars
 from hyperhive.host.configs.configs import Configs
 from hyperhive.host.configs.evaluations import make_key
 from hyperhive.host.drivers.protocol import BuildsSystems, Driver, DriverError, Package
@@ -130,9 +131,9 @@ async def _measure(driver: BuildsSystems, old: Sequence[Package], new: Sequence[
     try:
         sizes = await driver.compare_packages(paths_old, paths_new)
     except (DriverError, InvalidInputError) as error:
-        return change.model_copy(update={"problem": _render_problem(error)})
+        return change.model_copy(update={"problem": render_error(error)})
     names = {package.path: package.name for package in (*old, *new)}
-    built = sorted({_cut(names.get(path) or path, NAME_LIMIT_CHARS) for path in sizes.unknown})
+    built = sorted({cut_chars(names.get(path) or path, NAME_LIMIT_CHARS) for path in sizes.unknown})
     return change.model_copy(
         update={
             "added_bytes": sizes.added,
@@ -174,16 +175,10 @@ def _plan_change(name: str, old: Mapping[str, set[str]], new: Mapping[str, set[s
         text = version if version or change != "changed" else _NO_VERSION
         rebuilt = version in old and old[version] != new[version]
         shown_new.append(f"{text} {_ANOTHER_BUILD}" if rebuilt else text)
-    return PackageChange(change=change, name=_cut(name, NAME_LIMIT_CHARS), before=_join(shown), after=_join(shown_new))
+    return PackageChange(
+        change=change, name=cut_chars(name, NAME_LIMIT_CHARS), before=_join(shown), after=_join(shown_new)
+    )
 
 
 def _join(versions: Sequence[str]) -> str:
-    return _cut(", ".join(_cut(version, NAME_LIMIT_CHARS) for version in versions), VERSIONS_LIMIT_CHARS)
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _render_problem(error: HiveError) -> str:
-    return f"{error.message} ({error.hint})" if error.hint else error.message
+    return cut_chars(", ".join(cut_chars(version, NAME_LIMIT_CHARS) for version in versions), VERSIONS_LIMIT_CHARS)

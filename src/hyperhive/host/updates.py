@@ -10,7 +10,7 @@ import contextlib
 import structlog
 
 from hyperhive.core.approvals import AT_WORK
-from hyperhive.core.errors import HiveError
+from hyperhive.core.errors import HiveError, render_error
 from hyperhive.core.events import Event, EventName
 from hyperhive.core.names import parse_known_agent_name
 from hyperhive.core.turns import TurnState
@@ -19,7 +19,7 @@ from hyperhive.host.agent_records import begin_update, end_update, get_agent
 from hyperhive.host.approval_records import list_open
 from hyperhive.host.approvals import Approvals
 from hyperhive.host.background import Background
-from hyperhive.host.containers import STARTS_AT_ONCE, render_error
+from hyperhive.host.containers import STARTS_AT_ONCE
 from hyperhive.host.lifecycle import Lifecycle
 from hyperhive.host.roster import Live, Phase, Roster
 from hyperhive.host.store.rows import AgentRecord, to_agent

@@ -13,7 +13,14 @@ from typing import Any
 import structlog
 
 from hyperhive.core.approvals import AT_WORK, ApprovalKind
-from hyperhive.core.errors import HiveError, InvalidInputError, NotFoundError, StorageError, UnavailableError
+from hyperhive.core.errors import (
+    HiveError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+    UnavailableError,
+    render_error,
+)
 from hyperhive.core.names import MANAGER, container_name
 from hyperhive.core.paths import Roots
 from hyperhive.core.policy import Policy, render_policy
@@ -263,7 +270,7 @@ def render_config_failure(error: HiveError) -> str:
         kind, what, line = found.groups()
         return f"config does not parse, line {line}: {what or kind}"
     words = "config cannot be used" if isinstance(error, InvalidInputError | NotFoundError) else "config cannot be read"
-    return f"{words}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+    return f"{words}: {render_error(error)}"
 
 
 def render_harness_config(version: Version) -> HarnessConfig:
