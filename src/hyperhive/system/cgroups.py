@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hyperhive.core.errors import render_error
 from hyperhive.core.limits import Limits
 from hyperhive.system.cgroup_places import Place
 from hyperhive.system.cgroup_scopes import SCOPE, SYSTEMD_RUNS, Manager, Scope, find_manager
@@ -378,7 +379,7 @@ def _explain(tree: Tree, error: Exception) -> str:
             return "control groups of version 1 are root's alone"
         return f"the control group {tree.base} is not this user's: start the hive by systemd-run --user --scope"
     if isinstance(error, GroupError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
+        return render_error(error)
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"the control group {tree.base} cannot be used: {reason}"
 
