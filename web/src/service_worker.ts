@@ -79,14 +79,14 @@ worker.addEventListener("fetch", (event) => {
 
 worker.addEventListener("push", (event) => {
   const notice = parseNotice(parseJson(event.data?.text() ?? ""));
-  if (notice !== null) event.waitUntil(applyNotice(worker.registration, notice));
+  if (notice !== null) event.waitUntil(inTurn(() => applyNotice(worker.registration, notice)));
 });
 
 worker.addEventListener("message", (event) => {
   const message = event.data;
-  if (message.type === "keep") event.waitUntil(keepOnly(worker.registration, message.keys));
+  if (message.type === "keep") event.waitUntil(inTurn(() => keepOnly(worker.registration, message.keys)));
   const notice = message.type === "notice" ? parseNotice(message.notice) : null;
-  if (notice !== null) event.waitUntil(applyNotice(worker.registration, notice));
+  if (notice !== null) event.waitUntil(inTurn(() => applyNotice(worker.registration, notice)));
 });
 
 worker.addEventListener("notificationclick", (event) => {
@@ -94,6 +94,14 @@ worker.addEventListener("notificationclick", (event) => {
   event.notification.close();
   event.waitUntil(event.action === "" ? open(link) : act(event.action, key, link));
 });
+
+/**
+ * Does one thing to what is shown at a time. Chromium forgets a notification that is listed while it is being shown:
+ * it stays on the screen, where clicks do nothing and nobody takes it back.
+ */
+function inTurn(work: () => Promise<void>): Promise<void> {
+  return navigator.locks.request("notifications", work);
+}
 
 /** What cannot be done from here is done in the page. */
 async function act(action: string, key: string, link: string): Promise<void> {
