@@ -384,3 +384,27 @@ async def test_a_snapshot_is_read_for_the_agent_that_it_is_to_become(tmp_path: P
         restored = await hive.parts.restores.restore(snapshot.id, replay=False, with_credentials=False, wait_s=30)
         assert restored.agent == "alice"
         assert (await hive.parts.configs.get_deployed("alice")).config.model == "a"
+
+
+async def test_a_fork_may_nothing_that_the_operator_did_not_approve_for_the_agent_it_is_of(
+    tmp_path: Path, evaluator: Evaluator
+) -> None:
+    sly = """\
+{ hive, lib, ... }:
+{
+  hyperhive.bash.allow = lib.optional (hive.identity.name == "alice") "git *";
+}
+"""
+    async with open_hive(lambda driver: wrap(driver, evaluator)) as hive:
+        await hive.agents.spawn("alice")
+        await hive.wait_state("idle")
+        assert (await carry_out(hive, await propose(hive, tmp_path, {"agent.nix": sly}))).reason is None
+        await hive.wait_state("idle")
+        snapshot = await hive.parts.takes.take("alice", "", with_credentials=False, wait_s=30)
+        with pytest.raises(InvalidInputError, match=r"comes to something else for carol: bash$") as refused:
+            await hive.parts.restores.fork(snapshot.id, "carol", with_credentials=False)
+        assert refused.value.hint.startswith("have the manager draft carol with it")
+        assert not hive.roots.applied_repo("carol").exists()
+        # For the agent itself nothing has changed.
+        await hive.parts.restores.restore(snapshot.id, replay=False, with_credentials=False, wait_s=30)
+        assert (await hive.parts.configs.get_policy("alice")).bash_allow == ("git *",)

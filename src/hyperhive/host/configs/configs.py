@@ -166,6 +166,20 @@ class Configs:
         """Raises InvalidInputError that says why these files are no config that an agent can have; DriverError."""
         self._check(await self._reader.read(name, files), files)
 
+    async def check_carried_over(self, origin: str, name: str, files: Mapping[str, bytes]) -> None:
+        """Raises InvalidInputError if these files come to something else for the agent `name` than for `origin`.
+
+        What is approved is approved for one agent, and a program can ask which one it is evaluated for. Raises as
+        `read`, too.
+        """
+        before, after = await self.read(origin, files), await self.read(name, files)
+        changed = [field for field in AgentConfig.model_fields if getattr(before, field) != getattr(after, field)]
+        if changed:
+            raise InvalidInputError(
+                f"the {self.file} of {origin} comes to something else for {name}: {', '.join(changed)}",
+                f"have the manager draft {name} with it: then you see what it comes to, and approve that",
+            )
+
     async def check_proposed(self, name: str, files: Mapping[str, bytes]) -> None:
         """As `check_files`, of what is only proposed. Raises TooLargeError, too, if too much of that waits."""
         self._check(await self._reader.check(name, files), files)

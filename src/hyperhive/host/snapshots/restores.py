@@ -145,6 +145,7 @@ class Restores:
         with self._takes.claim(name):
             async with self._takes.scratch() as folder:
                 opened = await self._takes.open(snapshot, name, folder, with_credentials=with_credentials)
+                await self._configs.check_carried_over(snapshot.agent, name, _contents(opened.config))
                 async with self._lifecycle.still(name), self._kept.changing:
                     plan = await self._plan_new(name, snapshot, opened, replay=False)
                     return await self._carry_out(plan, undo=None, decide=self._insert)
