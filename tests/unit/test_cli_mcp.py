@@ -174,6 +174,12 @@ def test_a_review_has_the_meaning_the_warnings_and_the_diff(hive: FakeHive) -> N
     assert '\n-packages = ["git"]\n+packages = ["git", "jq"]\n' in file["diff"]["untrusted"]
     assert len(found["notes"]) == 1
     assert use(hive, "review_approval", approval=7, path="other")["files"] == []
+    assert "packages" not in found
+
+
+def test_a_review_says_where_the_packages_of_a_system_are_told(hive: FakeHive) -> None:
+    hive.answers["GET /api/approvals/7/review"] = answer_with(REVIEW.model_copy(update={"system": True}))
+    assert "hive show 7` tells" in use(hive, "review_approval", approval=7)["packages"]
 
 
 def test_a_diff_that_is_too_long_is_cut_and_says_so(hive: FakeHive) -> None:

@@ -150,6 +150,10 @@ def review_approval(hive: Client, params: ReviewApproval) -> Row:
         answer["meaning_left_out"] = more["left_out"]
     answer["files"] = _show_files(parse_rows(comparison.get("files") or []), params.path, space)
     answer["notes"] = _show_files(parse_rows(review.get("notes") or []), params.path, space)
+    if review.get("system"):
+        # Working it out may take longer than a client waits for a tool.
+        command = _render_command("show", str(params.approval))
+        answer["packages"] = f"not here: `{command}` tells the operator which packages of the agent's system change"
     return answer
 
 
