@@ -103,7 +103,7 @@ in
       defaultText = lib.literalExpression "the hive's flake and its inputs";
       description = ''
         What systems of agents are built from: the hive itself, nixpkgs, and `unstable`, where claude-code is from.
-        When one of them moves, `hive update-all` builds agents anew.
+        When one of them moves, `hive rebuild --stale` builds agents anew.
       '';
     };
 

@@ -97,6 +97,24 @@ def test_every_option_and_argument_of_a_command_is_described_and_no_other(name: 
     assert [word.strip("[]") for word in words] == [word.strip("[]") for word in arguments]
 
 
+def test_a_command_that_is_named_somewhere_is_there() -> None:
+    texts = [*PAGES, *SOURCE.rglob("*.py"), *(ROOT / "nix").rglob("*.nix"), *(ROOT / "web/src").rglob("*.ts*")]
+    named = {
+        (text.name, *words)
+        for text in texts
+        for words in re.findall(r"`(?:\./)?hive ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", text.read_text())
+    }
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    unknown = [
+        (text, first, second)
+        for text, first, second in named
+        if not {first, f"{first} {second}"} & COMMANDS.keys() and (first not in groups or second)
+    ]
+    # Without a word of its own it takes one.
+    assert [words for words in unknown if words[1] != "snapshot"] == []
+    assert len(named) > 100
+
+
 def test_every_exit_status_is_described() -> None:
     for status in ("0: done", "1: refused or failed", "2: wrong use", "3: no hive"):
         assert status in read_reference("cli")
