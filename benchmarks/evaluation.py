@@ -14,9 +14,9 @@ from typing import Final
 from benchmarks.measure import Context, Rounds, Row
 from hyperhive.core.errors import HiveError
 from hyperhive.host.drivers.nix_evaluation import (
+    BOUNDS,
     FEATURES,
-    MEMORY_LIMIT_BYTES,
-    TIME_LIMIT_S,
+    Bounds,
     evaluate_agent,
     evaluate_packages,
     evaluate_system,
@@ -79,7 +79,7 @@ async def _measure(
             rounds.add("bare", between - began)
             rounds.add("hive", ended - between)
     ours = f"{rounds.median('hive'):.2f} s, with {await _find_memory(machine, flake, evaluate)} MiB at most"
-    goal = f"≤ {TIME_LIMIT_S:g} s, {MEMORY_LIMIT_BYTES // _MIB} MiB"
+    goal = f"≤ {BOUNDS.timeout_s:g} s, {BOUNDS.memory_bytes // _MIB} MiB"
     return Row(what, ours, f"nix alone: {rounds.median('bare'):.2f} s", rounds.render_ratio("hive", "bare"), goal)
 
 
@@ -87,6 +87,6 @@ async def _find_memory(machine: NixMachine, flake: Path, evaluate: Callable[...,
     """The least of some sizes of address space that is enough, in MiB."""
     for mib in (256, 512, 768, 1024, 1536, 2048, 3072):
         with contextlib.suppress(HiveError):
-            await evaluate(flake, nix=machine.nix, memory_bytes=mib * _MIB)
+            await evaluate(flake, nix=machine.nix, bounds=Bounds(memory_bytes=mib * _MIB))
             return mib
-    return MEMORY_LIMIT_BYTES // _MIB
+    return BOUNDS.memory_bytes // _MIB

@@ -18,7 +18,7 @@ import nix_rig
 from hive_process import wait_for
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.core.uids import EVALUATION_UID
-from hyperhive.host.drivers.nix_evaluation import evaluate_agent, evaluate_system
+from hyperhive.host.drivers.nix_evaluation import Bounds, evaluate_agent, evaluate_system
 from hyperhive.host.drivers.nix_room import Nix, observe_nix
 from hyperhive.host.drivers.nixos_flake import Identity, NixInputs, write_flake
 from hyperhive.host.drivers.protocol import DriverError
@@ -61,23 +61,23 @@ def open_secret() -> Iterator[Path]:
         yield secret
 
 
-async def evaluate(folder: Path, inputs: NixInputs, files: dict[str, str] | str, **bounds: Any) -> dict[str, Any]:
+async def evaluate(folder: Path, inputs: NixInputs, files: dict[str, str] | str, **asked: Any) -> dict[str, Any]:
     """The options of a config with these files, or with this agent.nix; nothing of that is left afterwards."""
     texts = {"agent.nix": files} if isinstance(files, str) else files
     flake = folder / "flake"
     write_flake(flake, inputs, IDENTITY, {name: text.encode() for name, text in texts.items()})
     before = list_files(flake)
     try:
-        return json.loads(await evaluate_agent(flake, **bounds))
+        return json.loads(await evaluate_agent(flake, **asked))
     finally:
         wait_for(lambda: find_evaluations(flake) == [], "the evaluation's processes to be gone", 10)
         assert list_files(flake) == before
 
 
-async def refuse(folder: Path, inputs: NixInputs, files: dict[str, str] | str, **bounds: Any) -> str:
+async def refuse(folder: Path, inputs: NixInputs, files: dict[str, str] | str, **asked: Any) -> str:
     """What is said about a config that is refused: on one line, without hidden characters or paths of the machine."""
     with pytest.raises(InvalidInputError) as refused:
-        await evaluate(folder, inputs, files, **bounds)
+        await evaluate(folder, inputs, files, **asked)
     message = refused.value.message
     assert message.isprintable()
     assert len(message) < 800
@@ -258,7 +258,7 @@ async def test_nothing_is_fetched_run_or_built(form: str, tmp_path: Path, plain_
         derivation=builder,
     )
     async with server:
-        message = await refuse(tmp_path, plain_inputs, "{\n  hyperhive.model = " + text + ";\n}", timeout_s=30)
+        message = await refuse(tmp_path, plain_inputs, "{\n  hyperhive.model = " + text + ";\n}", bounds=Bounds(30))
     assert message.startswith("agent.nix line 2: ") or form.startswith("builtins.abort"), message
     assert calls == []
     assert not mark.exists()
@@ -293,7 +293,7 @@ TOO_MUCH = {
 async def test_too_much_is_refused(text: str, words: str, tmp_path: Path, plain_inputs: NixInputs) -> None:
     began = time.monotonic()
     config = "{\n  hyperhive.model = " + text + ";\n}"
-    message = await refuse(tmp_path, plain_inputs, config, timeout_s=60, memory_bytes=1024**3)
+    message = await refuse(tmp_path, plain_inputs, config, bounds=Bounds(60, 1024**3))
     assert message.startswith("agent.nix"), message
     assert words in message
     assert time.monotonic() - began < 60
@@ -301,7 +301,7 @@ async def test_too_much_is_refused(text: str, words: str, tmp_path: Path, plain_
 
 async def test_an_endless_loop_is_ended_and_disturbs_nobody(tmp_path: Path, plain_inputs: NixInputs) -> None:
     (tmp_path / "other").mkdir()
-    endless = asyncio.create_task(refuse(tmp_path, plain_inputs, ENDLESS, timeout_s=4))
+    endless = asyncio.create_task(refuse(tmp_path, plain_inputs, ENDLESS, bounds=Bounds(4)))
     processes = await wait_started(tmp_path / "flake")
     options = await evaluate(tmp_path / "other", plain_inputs, '{ hyperhive.model = "opus"; }')
     assert options["model"] == "opus"
@@ -408,7 +408,7 @@ UGLY = {
 @pytest.mark.parametrize("text", UGLY.values(), ids=UGLY.keys())
 async def test_what_agents_say_is_shown_safely(text: str, tmp_path: Path, plain_inputs: NixInputs) -> None:
     began = time.monotonic()
-    message = await refuse(tmp_path, plain_inputs, "{\n  hyperhive.model = " + text + ";\n}", timeout_s=30)
+    message = await refuse(tmp_path, plain_inputs, "{\n  hyperhive.model = " + text + ";\n}", bounds=Bounds(30))
     assert message.startswith(("agent.nix line 2: ", "agent.nix: ")), message
     assert time.monotonic() - began < 10
 

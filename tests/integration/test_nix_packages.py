@@ -13,7 +13,7 @@ import pytest
 
 import nix_rig
 from hyperhive.core.errors import HiveError, InvalidInputError
-from hyperhive.host.drivers.nix_evaluation import evaluate_packages
+from hyperhive.host.drivers.nix_evaluation import Bounds, evaluate_packages
 from hyperhive.host.drivers.nix_packages import parse_packages
 from hyperhive.host.drivers.nix_store import compare_packages
 from hyperhive.host.drivers.nixos_flake import Identity, NixInputs, write_flake
@@ -41,7 +41,7 @@ def plain_inputs(tmp_path_factory: pytest.TempPathFactory) -> NixInputs:
 async def list_packages(folder: Path, inputs: NixInputs, text: str, timeout_s: float = 60) -> list[Package]:
     """The packages of a system with this agent.nix."""
     write_flake(folder / "flake", inputs, IDENTITY, {"agent.nix": text.encode()})
-    return parse_packages(await evaluate_packages(folder / "flake", timeout_s=timeout_s))
+    return parse_packages(await evaluate_packages(folder / "flake", bounds=Bounds(timeout_s)))
 
 
 async def refuse(folder: Path, inputs: NixInputs, text: str, timeout_s: float = 60) -> str:

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import math
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from hyperhive.core.errors import InvalidInputError
 from hyperhive.host.drivers.nix_errors import Failure, parse_failure
@@ -21,8 +21,6 @@ from hyperhive.host.drivers.protocol import DriverError
 from hyperhive.system.process import Completed, ProcessError, run
 from hyperhive.wire.agent_nix import NIX_FILE
 
-TIME_LIMIT_S = 60.0
-MEMORY_LIMIT_BYTES = 4 * 1024**3
 # Many times what the options of one agent come to.
 OUTPUT_LIMIT_BYTES = 1024 * 1024
 # What `run` is left beyond the time limit, so that it is ours that counts.
@@ -53,73 +51,69 @@ _EVALUATE = (
     # Read-only: what an agent would have written to the store is only named. The flake itself is copied there.
     *("--read-only", "--no-write-lock-file", "--show-trace"),
 )
+_Form = Literal["--json", "--raw"]
+
 _HINT = "a config can use its own files and the options of NixOS, and nothing else"
 
 
-async def evaluate_agent(
-    flake: Path,
-    *,
-    nix: Nix | None = None,
-    timeout_s: float = TIME_LIMIT_S,
-    memory_bytes: int = MEMORY_LIMIT_BYTES,
-) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one evaluation may take before it is ended; the time is that of a clock."""
+
+    timeout_s: float = 60.0
+    memory_bytes: int = 4 * 1024**3
+
+
+BOUNDS = Bounds()
+
+
+async def evaluate_agent(flake: Path, *, nix: Nix | None = None, bounds: Bounds = BOUNDS) -> bytes:
     """What an agent's config comes to: the JSON of `agentConfig` of the flake that `write_flake` wrote.
 
     As root it is EVALUATION_UID that evaluates, else the caller without any rights. Raises InvalidInputError for what
-    is the config's fault, such as `agent.nix line 12: attribute 'foo' missing`, also if it takes longer than
-    `timeout_s` or more than `memory_bytes`; and DriverError for what is the machine's. Nothing of it runs or is there
-    afterwards, also if the caller is cancelled or ends. It may be called several times at once.
+    is the config's fault, such as `agent.nix line 12: attribute 'foo' missing`, also if it takes more than `bounds`
+    say; and DriverError for what is the machine's. Nothing of it runs or is there afterwards, also if the caller is
+    cancelled or ends. It may be called several times at once.
     """
-    room = Room(nix or observe_nix(), flake, load_inputs(flake))
-    return await _Evaluation(room, "agentConfig", ("--json",), timeout_s, memory_bytes).find()
+    return await _evaluate(flake, "agentConfig", "--json", nix, bounds)
 
 
-async def evaluate_packages(
-    flake: Path,
-    *,
-    nix: Nix | None = None,
-    timeout_s: float = TIME_LIMIT_S,
-    memory_bytes: int = MEMORY_LIMIT_BYTES,
-) -> bytes:
+async def evaluate_packages(flake: Path, *, nix: Nix | None = None, bounds: Bounds = BOUNDS) -> bytes:
     """The packages of an agent's system: the JSON of `agentPackages`, see `nix_packages.parse_packages`.
 
     Raises as `evaluate_agent`, and may be called as that.
     """
-    room = Room(nix or observe_nix(), flake, load_inputs(flake))
-    return await _Evaluation(room, "agentPackages", ("--json",), timeout_s, memory_bytes).find()
+    return await _evaluate(flake, "agentPackages", "--json", nix, bounds)
 
 
-async def evaluate_system(
-    flake: Path,
-    *,
-    nix: Nix | None = None,
-    timeout_s: float = TIME_LIMIT_S,
-    memory_bytes: int = MEMORY_LIMIT_BYTES,
-) -> str:
+async def evaluate_system(flake: Path, *, nix: Nix | None = None, bounds: Bounds = BOUNDS) -> str:
     """The name of what an agent's whole system would be built by (`/nix/store/….drv`); nothing is built or written.
 
     For whoever is about to build it with more rights. A pure evaluation comes to the same each time: so it ends there,
     too, needs as much, and fetches nothing. Raises as `evaluate_agent`, and may be called as that.
     """
-    room = Room(nix or observe_nix(), flake, load_inputs(flake))
     system = "nixosConfigurations.container.config.system.build.toplevel.drvPath"
-    return (await _Evaluation(room, system, ("--raw",), timeout_s, memory_bytes).find()).decode("utf-8", "replace")
+    return (await _evaluate(flake, system, "--raw", nix, bounds)).decode("utf-8", "replace")
+
+
+async def _evaluate(flake: Path, attribute: str, form: _Form, nix: Nix | None, bounds: Bounds) -> bytes:
+    room = Room(nix or observe_nix(), flake, load_inputs(flake))
+    return await _Evaluation(room, attribute, form, bounds).find()
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
     room: Room
     attribute: str
-    form: Sequence[str]
-    timeout_s: float
-    memory_bytes: int
+    form: _Form
+    bounds: Bounds
 
     async def find(self) -> bytes:
         """Raises InvalidInputError and DriverError."""
         try:
             done = await self._run()
         except TimeoutError as error:
-            what = f"{NIX_FILE}: it is not evaluated within {self.timeout_s:g} s"
+            what = f"{NIX_FILE}: it is not evaluated within {self.bounds.timeout_s:g} s"
             raise InvalidInputError(what, "is there an endless loop, or far too much of something?") from error
         if not done.ok:
             raise await self._judge(self._explain(done))
@@ -136,7 +130,7 @@ class _Evaluation:
                 done = await control._run()  # noqa: SLF001 - of the same class
                 problem = "" if done.ok else control._explain(done).text  # noqa: SLF001
             except TimeoutError:
-                problem = f"it takes more than {self.timeout_s:g} s"
+                problem = f"it takes more than {self.bounds.timeout_s:g} s"
             if problem:
                 hint = "are nix and the inputs in nix_inputs in order?"
                 return DriverError(f"no config can be evaluated: {problem}", hint)
@@ -147,10 +141,10 @@ class _Evaluation:
         with contextlib.ExitStack() as handles:
             numbers, argv = self._plan(handles)
             try:
-                async with asyncio.timeout(self.timeout_s):
+                async with asyncio.timeout(self.bounds.timeout_s):
                     return await run(
                         argv,
-                        timeout_s=self.timeout_s + _GRACE_S,
+                        timeout_s=self.bounds.timeout_s + _GRACE_S,
                         env={"PATH": self.room.path},
                         cwd=Path("/"),
                         pass_fds=numbers,
@@ -160,9 +154,9 @@ class _Evaluation:
 
     def _plan(self, handles: contextlib.ExitStack) -> tuple[list[int], list[str]]:
         # Garbage is collected by several threads, so that there may be more of processor time.
-        seconds = 4 * math.ceil(self.timeout_s)
-        limits = ["prlimit", f"--as={self.memory_bytes}", f"--cpu={seconds}", "--core=0", "--"]
-        command = [*_EVALUATE, "--store", self.room.store, *self.form, "--", f"path:{FLAKE}#{self.attribute}"]
+        seconds = 4 * math.ceil(self.bounds.timeout_s)
+        limits = ["prlimit", f"--as={self.bounds.memory_bytes}", f"--cpu={seconds}", "--core=0", "--"]
+        command = [*_EVALUATE, "--store", self.room.store, self.form, "--", f"path:{FLAKE}#{self.attribute}"]
         try:
             numbers, argv = self.room.plan(command, handles)
         except OSError as error:
@@ -171,7 +165,7 @@ class _Evaluation:
 
     def _explain(self, done: Completed) -> Failure:
         if b"\nerror: out of memory" in done.stderr:
-            return Failure(f"it takes more than {self.memory_bytes // 1024**2:,} MiB of memory")
+            return Failure(f"it takes more than {self.bounds.memory_bytes // 1024**2:,} MiB of memory")
         if b"error:" not in done.stderr and done.status > _BY_SIGNAL:
             cause = signal.strsignal(done.status - _BY_SIGNAL)
             return Failure(f"nix itself was ended ({cause}): is there a recursion without an end?")
