@@ -41,6 +41,23 @@ FULL = """\
 """
 
 
+# A text that waits for another nixpkgs to mean something else.
+WAITING = """\
+{ lib, ... }:
+{
+  hyperhive.bash.allow = if lib ? later then [ ] else [ "git *" ];
+}
+"""
+
+
+def make_later_evaluator(folder: Path) -> Evaluator:
+    """With the nixpkgs that WAITING waits for."""
+    moved = make_evaluator(folder)
+    lib = moved.inputs.nixpkgs / "lib/default.nix"
+    lib.write_text(lib.read_text().replace("  lib = {", "  lib = {\n    later = true;", 1))
+    return moved
+
+
 @pytest.fixture(scope="module")
 def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
     return make_evaluator(tmp_path_factory.mktemp("inputs"))
@@ -325,16 +342,7 @@ async def test_an_approved_agent_nix_is_deployed_and_goes_on_where_the_flake_has
 
 
 async def test_what_was_approved_stays_what_it_was_when_the_flake_moves(tmp_path: Path, evaluator: Evaluator) -> None:
-    # A text that waits for another nixpkgs to mean something else.
-    waiting = """\
-{ lib, ... }:
-{
-  hyperhive.bash.allow = if lib ? later then [ ] else [ "git *" ];
-}
-"""
-    moved = make_evaluator(tmp_path / "moved")
-    lib = moved.inputs.nixpkgs / "lib/default.nix"
-    lib.write_text(lib.read_text().replace("  lib = {", "  lib = {\n    later = true;", 1))
+    moved = make_later_evaluator(tmp_path / "moved")
     drivers: list[NixDriver] = []
 
     def make(driver: Driver) -> Driver:
@@ -342,7 +350,7 @@ async def test_what_was_approved_stays_what_it_was_when_the_flake_moves(tmp_path
         return drivers[-1]
 
     async with open_config_rig(tmp_path, lambda driver: wrap(driver, evaluator)) as rig:
-        await rig.spawn("alice", {"agent.nix": waiting})
+        await rig.spawn("alice", {"agent.nix": WAITING})
         assert (await rig.configs.get_policy("alice")).bash_allow == ("git *",)
         pending = await rig.propose("alice", {"prompt.md": "be good\n"})
         # The operator looks at it, and then the flake moves.
@@ -368,6 +376,33 @@ async def test_a_purge_leaves_nothing_of_what_was_evaluated(services: Services) 
     assert (rig.roots.evaluations_folder / "alice").is_dir()
     await folders.remove(rig.roots, "alice")
     assert not (rig.roots.evaluations_folder / "alice").exists()
+
+
+async def test_what_was_approved_stays_what_it_was_in_a_snapshot_of_a_purged_agent(
+    tmp_path: Path, evaluator: Evaluator
+) -> None:
+    moved = make_later_evaluator(tmp_path / "moved")
+    (tmp_path / "work").mkdir()
+    async with make_place() as place:
+        async with open_hive(lambda driver: wrap(driver, evaluator), place=place) as hive:
+            await hive.agents.spawn("alice")
+            await hive.wait_state("idle")
+            await carry_out(hive, await propose(hive, tmp_path / "work", {"agent.nix": WAITING}))
+            await hive.wait_state("idle")
+            snapshot = await hive.parts.takes.take("alice", "", with_credentials=False, wait_s=30)
+            await hive.agents.destroy("alice")
+            await hive.parts.kept.purge("alice")
+        async with open_hive(lambda driver: wrap(driver, moved), place=place) as hive:
+            await hive.parts.restores.restore(snapshot.id, replay=False, with_credentials=False, wait_s=30)
+            assert (await hive.parts.configs.get_policy("alice")).bash_allow == ("git *",)
+            await hive.agents.destroy("alice")
+            await hive.parts.kept.purge("alice")
+            assert (hive.roots.evaluations_folder / "alice").is_dir()
+            for row in await hive.parts.takes.list_snapshots("alice"):
+                await hive.parts.takes.remove(row.id)
+        # Nobody is left who could be meant.
+        async with open_hive(lambda driver: wrap(driver, moved), place=place) as hive:
+            assert not (hive.roots.evaluations_folder / "alice").exists()
 
 
 async def test_a_snapshot_is_read_for_the_agent_that_it_is_to_become(tmp_path: Path, evaluator: Evaluator) -> None:

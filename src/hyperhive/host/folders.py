@@ -69,17 +69,18 @@ def _hand_over(folder: Path, uid: int | None) -> None:
 
 async def measure(roots: Roots, name: str) -> int:
     """Bytes on the disk of all that `remove` would remove, links not followed; of what is not there, none."""
-    return await asyncio.to_thread(_measure, (*_list_own(roots, name), *_list_config(roots, name)))
+    return await asyncio.to_thread(lambda: _measure((*_list_own(roots, name), *_list_config(roots, name))))
 
 
 async def measure_draft(roots: Roots, name: str) -> int:
     """The same of a draft."""
-    return await asyncio.to_thread(_measure, _list_config(roots, name))
+    return await asyncio.to_thread(lambda: _measure(_list_config(roots, name)))
 
 
 async def remove(roots: Roots, name: str) -> None:
     """Removes all of an agent's folders and its config with all its history. Raises StorageError."""
-    await _remove(f"the folders of {name}", (*_list_own(roots, name), *_list_config(roots, name)))
+    config = await asyncio.to_thread(_list_config, roots, name)
+    await _remove(f"the folders of {name}", (*_list_own(roots, name), *config))
 
 
 async def remove_agent(roots: Roots, name: str) -> None:
@@ -89,7 +90,7 @@ async def remove_agent(roots: Roots, name: str) -> None:
 
 async def remove_draft(roots: Roots, name: str) -> None:
     """Removes what there is of a draft. Raises StorageError."""
-    await _remove(f"the draft of {name}", _list_config(roots, name))
+    await _remove(f"the draft of {name}", await asyncio.to_thread(_list_config, roots, name))
 
 
 def _list_own(roots: Roots, name: str) -> tuple[Path, ...]:
@@ -102,7 +103,10 @@ def _list_own(roots: Roots, name: str) -> tuple[Path, ...]:
 
 
 def _list_config(roots: Roots, name: str) -> tuple[Path, ...]:
-    return roots.proposed_folder_of(name), roots.applied_repo(name), roots.evaluations_folder / name
+    config = (roots.proposed_folder_of(name), roots.applied_repo(name))
+    # With the snapshots that are kept stays what their configs came to: restored, they are what was approved.
+    has_snapshots = any(path.is_file() for path in roots.snapshots_folder_of(name).glob("*"))
+    return config if has_snapshots else (*config, roots.evaluations_folder / name)
 
 
 def _measure(folders: Sequence[Path]) -> int:

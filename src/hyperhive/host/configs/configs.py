@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ class Configs:
     async def prepare(self) -> None:
         """Makes the folders, removes what a crash left half-made, and publishes the schema for the manager."""
         await asyncio.to_thread(self._prepare)
+        known = await self._store.read(_list_known)
+        await asyncio.to_thread(_remove_others, self._roots.evaluations_folder, known)
 
     def _prepare(self) -> None:
         if self._roots.staging_folder.exists():
@@ -333,7 +335,14 @@ def _is_spawned_with_commit(view: View, name: str) -> bool:
     )
 
 
-def _remove_others(folder: Path, kept: set[str | None]) -> None:
+def _list_known(view: View) -> set[str]:
+    """Agents, also destroyed ones, drafts, and of whom there are snapshots."""
+    queries = ("list_agents", "list_destroyed_agents", "list_drafts")
+    named = {row["name"] for query in queries for row in view.list(query)}
+    return named | {row["agent"] for row in view.list("list_snapshots", agent=None)}
+
+
+def _remove_others(folder: Path, kept: Container[str | None]) -> None:
     if not folder.exists():
         return
     for build in folder.iterdir():
