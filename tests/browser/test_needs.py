@@ -176,6 +176,23 @@ def test_half_an_answer_survives_a_crash_of_the_daemon(page: Page, hive: HivePro
     expect(page).to_have_title("(1) hyperhive")
 
 
+def test_an_address_with_a_questions_name_goes_to_its_form_also_when_that_comes_after_its_line(
+    page: Page, hive: HiveProcess
+) -> None:
+    with asker(hive) as link:
+        first = ask(link, "first?")
+        page.goto(f"{hive.origin}/agent/manager/")
+        expect(page).to_have_title(re.compile(r"\(1\) manager"))
+        # The dashboard loads everything anew: the questions are answered before the second is asked, the queue after.
+        with page.expect_response("**/api/questions?*"):
+            page.route("**/api/needs", lambda _: None)
+            page.get_by_test_id("needs-count").get_by_role("link").click()
+        page.goto(f"{hive.origin}/#need-question-{first + 1}")
+        second = ask(link, "second?")
+        page.unroute("**/api/needs")
+        expect(question(page, second).get_by_test_id("answer-text")).to_be_focused(timeout=20_000)
+
+
 def test_an_address_with_a_questions_name_goes_to_its_form_also_when_it_comes_later(
     page: Page, hive: HiveProcess
 ) -> None:

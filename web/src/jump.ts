@@ -21,15 +21,18 @@ export function jumpTo(id: string): boolean {
 
 /**
  * Goes to the element that the address names once it is there, if its id begins with `prefix`: a row may come later than
- * the page. `mark` changes when there may be others. Whoever types meanwhile is left alone.
+ * the page, and another element with its name later still, which is gone to from the first. `mark` changes when there may
+ * be others. Whoever types meanwhile, or has gone elsewhere, is left alone.
  */
 export function useJump(prefix: string, mark: unknown): void {
   const wanted = fragment.value;
-  const done = useRef<object | null>(null);
+  const done = useRef<{ wanted: object; element: HTMLElement } | null>(null);
   useEffect(() => {
-    if (done.current === wanted || !wanted.id.startsWith(prefix)) return;
-    if (document.getElementById(wanted.id) === null) return;
-    done.current = wanted;
-    if (!document.activeElement?.matches("input, textarea, select")) jumpTo(wanted.id);
+    const element = wanted.id.startsWith(prefix) ? document.getElementById(wanted.id) : null;
+    const before = done.current?.wanted === wanted ? done.current.element : null;
+    if (element === null || element === before) return;
+    done.current = { wanted, element };
+    const at = document.activeElement;
+    if (before === null ? !at?.matches("input, textarea, select") : at === before) jumpTo(wanted.id);
   }, [wanted, prefix, mark]);
 }

@@ -202,6 +202,19 @@ test("a line whose question is not on the page leads nowhere and is gone to itse
   expect(document.activeElement).toBe(find("need-question-2"));
 });
 
+test("a question that comes later than its line is gone to from there, by whoever stayed", async () => {
+  const question = createQuestion(2);
+  const event = { id: 1, at: LATER, name: "question.asked", agent: "alice", body: { question } };
+  for (const stays of [true, false]) {
+    navigate("/#need-question-2");
+    const { app, find } = await show([ask(2)]);
+    expect(document.activeElement).toBe(find("need-question-2"));
+    if (!stays) find("need-question-2").blur();
+    await settle(() => app.store.applyEvent(event));
+    expect(document.activeElement).toBe(stays ? find("answer-text") : document.body);
+  }
+});
+
 test.each([
   ["crash", "alice", "resume", "alice", "/api/agents/alice/resume"],
   ["crash", "alice", "start", "alice", "/api/agents/alice/start"],
