@@ -119,7 +119,8 @@ def _write_for_ever(path: str, is_writing: Any) -> None:
 async def test_a_first_hive_that_never_stops_writing_is_refused(folder: Path, first: FirstHive) -> None:
     with closing(first.connect()) as database:
         database.execute("create table padding (bytes blob)")
-        database.execute("insert into padding values (zeroblob(8000000))")
+        # Takes longer to be copied than a busy machine lets the writer wait for its turn.
+        database.execute("insert into padding values (zeroblob(80000000))")
     context = multiprocessing.get_context("spawn")
     is_writing = context.Event()
     writer = context.Process(target=_write_for_ever, args=(str(first.database), is_writing))

@@ -26,14 +26,15 @@ async def rig(tmp_path: Path) -> AsyncIterator[ConfigRig]:
 async def test_what_is_kept_is_listed_with_its_size_and_whether_a_login_is_there(rig: ConfigRig) -> None:
     for name in ("alice", "bob"):
         await rig.spawn(name)
-    (rig.roots.state_folder("alice") / "work").write_bytes(b"x" * 100_000)
+    (rig.roots.state_folder("alice") / "work").write_bytes(b"x" * 1_000_000)
     (rig.roots.claude_folder("alice") / ".credentials.json").write_text("{}")
     assert await rig.kept.list_kept() == []
     for name in ("alice", "bob"):
         await rig.destroy(name)
     alice, bob = await rig.kept.list_kept()
     assert (alice.name, alice.credentials, bob.name, bob.credentials) == ("alice", True, "bob", False)
-    assert alice.size_bytes >= bob.size_bytes + 100_000
+    # The rest of the two differs by some blocks of the disk.
+    assert alice.size_bytes - bob.size_bytes > 900_000
     assert alice.spawned_at <= alice.destroyed_at
 
 
