@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from hive_process import HiveProcess
 
@@ -44,3 +44,13 @@ def page(chromium: Browser, hive: HiveProcess) -> Iterator[Page]:
     yield page
     context.close()
     assert problems == []
+
+
+def choose(page: Page, query: str, first: str) -> None:
+    """Does something by the palette: what is typed finds `first` before all else."""
+    page.keyboard.press("Control+k")
+    expect(page.get_by_test_id("palette-query")).to_be_focused()
+    page.keyboard.type(query)
+    chosen = page.get_by_test_id("palette").locator("[aria-selected=true]")
+    expect(chosen).to_have_attribute("data-testid", f"palette-item-{first}")
+    page.keyboard.press("Enter")

@@ -154,6 +154,7 @@ def test_axe_finds_nothing_in_a_terminal_and_in_a_journal(look: Look) -> None:
     page.get_by_test_id("terminal-new").click()
     view = page.locator(".terminal-view:visible")
     expect(view).to_have_attribute("data-state", "up", timeout=60_000)
+    expect(view.locator(".xterm-helper-textarea")).to_be_focused()
     page.keyboard.type("printf '\\033[31mred \\033[32mgreen \\033[34mblue \\033[90mgrey\\033[0m\\n'; echo re''ady")
     page.keyboard.press("Enter")
     expect(view.locator(".xterm-rows.xterm-focus")).to_contain_text("ready", timeout=60_000)

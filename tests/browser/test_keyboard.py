@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from browser.conftest import WIDE
+from browser.conftest import WIDE, choose
 from browser.test_config_story import call, order
 from hive_process import HiveProcess
 
@@ -20,16 +20,6 @@ def tab_to(page: Page, wanted: Locator) -> None:
             return
         page.keyboard.press("Tab")
     raise AssertionError(f"Tab does not get to {wanted}")
-
-
-def choose(page: Page, query: str, first: str) -> None:
-    """Does something by the palette: what is typed finds `first` before all else."""
-    page.keyboard.press("Control+k")
-    expect(page.get_by_test_id("palette-query")).to_be_focused()
-    page.keyboard.type(query)
-    chosen = page.get_by_test_id("palette").locator("[aria-selected=true]")
-    expect(chosen).to_have_attribute("data-testid", f"palette-item-{first}")
-    page.keyboard.press("Enter")
 
 
 def test_a_day_of_work_needs_no_mouse(chromium: Browser, hive: HiveProcess) -> None:

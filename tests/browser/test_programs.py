@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from axe import find_violations
-from browser.conftest import PHONE
+from browser.conftest import PHONE, choose
 from hive_process import HiveProcess, end_hive, wait_for
 from hook_receiver import Receiver, run_receiver
 
@@ -137,9 +137,7 @@ def test_what_is_typed_outlives_updates(page: Page, hive: HiveProcess, receiver:
 def test_the_palette_and_the_address_lead_there_and_tokens_are_made_by_the_command(
     page: Page, hive: HiveProcess
 ) -> None:
-    page.keyboard.press("Control+k")
-    page.keyboard.type("webhooks")
-    page.keyboard.press("Enter")
+    choose(page, "webhooks", "programs")
     expect(page).to_have_url(f"{hive.origin}/programs/")
     expect(page).to_have_title("programs · hyperhive")
     page.reload()

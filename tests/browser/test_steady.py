@@ -33,7 +33,8 @@ def make_hands_full(page: Page) -> None:
     journal = page.locator(".journal-text")
     expect(journal.get_by_text("linked as")).to_be_visible(timeout=20_000)
     page.get_by_test_id("agent-alice").get_by_test_id("config-toggle-alice").click()
-    expect(page.get_by_test_id("config-alice")).to_be_visible()
+    # With what it shows, which moves everything below it.
+    expect(page.get_by_test_id("config-alice").get_by_test_id("config-file-agent.toml")).to_be_visible(timeout=20_000)
     question = page.get_by_test_id("question-1")
     question.get_by_label("green").check()
     question.get_by_test_id("answer-text").fill("green, but only if")
