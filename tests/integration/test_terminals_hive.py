@@ -294,7 +294,8 @@ def test_hive_shell_is_a_shell_and_ends_with_its_status(shared_hive: HiveProcess
 
 def test_a_window_that_changes_its_size_is_followed(shared_hive: HiveProcess) -> None:
     with Keyboard(shared_hive) as keyboard:
-        keyboard.type("trap 'stty size' WINCH; echo ready-$((1 + 1))\r")
+        # Without a trap: bash 5.2 loses the end of a `$(…)` when one is run for WINCH while it reads that.
+        keyboard.type("echo ready-$((1 + 1))\r")
         keyboard.wait("ready-2")
         keyboard.resize(101, 31)
         keyboard.process.send_signal(signal.SIGWINCH)
