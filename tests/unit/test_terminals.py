@@ -1,6 +1,7 @@
 """Terminals in the daemon: real sockets and a real store, with a harness of the test's that speaks the protocol."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +96,18 @@ async def test_the_shell_ends_once_all_that_it_wrote_was_shown(rig: Rig) -> None
     assert (ended.ending, ended.status, ended.bytes_out) == (Ending.EXITED, 3, 8)
     assert (viewer.shown, viewer.endings) == (b"the last", [3])
     await eventually(lambda: not rig.terminals.is_needed("alice"))
+
+
+async def test_whoever_is_told_of_the_end_finds_it_written_down(rig: Rig) -> None:
+    terminal, viewer = await rig.open(), Viewer()
+    rig.attach(terminal, viewer)
+    busy = asyncio.create_task(rig.store.write(lambda _: time.sleep(0.3)))
+    rig.terminals.note_ended(Caller("alice", GENERATION), terminal.id, 3)
+    rig.harness.streams[terminal.id].close()
+    await eventually(lambda: viewer.endings)
+    (row,) = await rig.terminals.list("alice")
+    assert (row.ending, row.status) == (Ending.EXITED, 3)
+    await busy
 
 
 async def test_another_agent_reaches_nothing_of_a_terminal(rig: Rig) -> None:

@@ -273,12 +273,12 @@ class Terminals:
         async with live.ending:
             if live.is_over:
                 return
-            live.end(status)
             change = functools.partial(_end_in, record=live.record, ending=live.wish or ending, status=status)
             try:
                 await self._store.write(change)
             finally:
-                # Not before: it would be neither among the open nor among the ended.
+                # Not before: whoever is told looks it up, and it would be neither among the open nor among the ended.
+                live.end(status)
                 del self._live[live.record.id]
 
     async def _look(self, live: LiveTerminal) -> None:
