@@ -77,11 +77,9 @@ async def test_a_hive_started_on_it_goes_on_where_the_first_one_ended(folder: Pa
     hive = HiveProcess(folder / "data")
     try:
         hive.start()
-        assert {row["name"]: row["state"] for row in hive.get("/api/agents")} == {
-            "manager": "stopped",
-            "alice": "stopped",
-            "bob": "stopped",
-        }
+        for name in ("manager", "alice", "bob"):
+            hive.wait_state(name, "stopped")
+        assert len(hive.get("/api/agents")) == 3
         assert {(row["agent"], row["description"]) for row in hive.get("/api/approvals?status=pending")} == {
             ("alice", "change 4"),
             ("bob", "change 12"),
