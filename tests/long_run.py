@@ -205,7 +205,8 @@ class LongRun:
         # First over four fifths, if it is not there already, then over all of it.
         warned = max(1000, budget * 85 // 100 - spent)
         first = f"%% usage input={warned} output=20 first-delivery"
-        second = f"%% usage input={budget - spent - warned} output=20 first-delivery"
+        # Not at once: one that is over all of it before it was seen near it is told of that alone.
+        second = f"%% sleep 1\n%% usage input={budget - spent - warned} output=20 first-delivery"
         self._send(render_script(number, first=first, second=second))
         late = self._wait_parked("budget")
         self.hive.post(f"/api/agents/{AGENT}/grant", {"tokens": GRANT_TOKENS})
