@@ -32,6 +32,7 @@ class Doomed:
 
     def __init__(self, folder: Path) -> None:
         self.steps_file = folder / "steps"
+        self.crash_at = 0
         # The kinds of the steps that it died at.
         self.deaths: list[str] = []
         self.hive = HiveProcess(folder / "data", KEEP_ROOT)
@@ -41,6 +42,7 @@ class Doomed:
 
     def start(self, crash_at: int) -> None:
         self.steps_file.unlink(missing_ok=True)
+        self.crash_at = crash_at
         # Any free one: what was given up a moment ago may be somebody else's now.
         self.hive.port = 0
         self.hive.program = (str(TESTS / "crashing_daemon.py"), str(self.steps_file), str(crash_at))
@@ -56,10 +58,12 @@ class Doomed:
         process = self.hive.process
         wait_for(lambda: process.poll() is not None or self.is_done(approval, agent), "the daemon's end, or the act's")
         # What it does from now on is no step of this any more.
-        kinds = read_kinds(self.steps_file)
-        self.steps_file.unlink()
-        died = process.poll() is not None
+        taken = self.steps_file.rename(self.steps_file.with_suffix(".taken"))
+        kinds = read_kinds(taken)
+        # It may have come to its last step in this moment, after all was done.
+        died = len(kinds) == self.crash_at or process.poll() is not None
         if died:
+            wait_for(lambda: process.poll() is not None, "its end")
             self.deaths.append(kinds[-1])
         return died
 
