@@ -70,16 +70,21 @@ def log_in(hive: HiveProcess, oauth: OAuth) -> dict[str, Any]:
     return login
 
 
+def wait_login(hive: HiveProcess, *kinds: str) -> str:
+    """The row is idle once the harness has said hello; what login it has comes with what it says next."""
+
+    def look() -> str | None:
+        kind: str = hive.agent(AGENT)["login"]
+        return kind if kind in kinds else None
+
+    return wait_for(look, f"the row to tell of the login: {kinds}", hive=hive)
+
+
 def ensure_logged_in(hive: HiveProcess, oauth: OAuth) -> None:
-    if hive.agent(AGENT)["login"] != "own":
+    if wait_login(hive, "own", "none") == "none":
         log_in(hive, oauth)
         wait_login(hive, "own")
     hive.wait_state(AGENT, "idle")
-
-
-def wait_login(hive: HiveProcess, kind: str) -> None:
-    """The row is idle once the harness has said hello; what login it has comes with what it says next."""
-    wait_for(lambda: hive.agent(AGENT)["login"] == kind, f"the row to tell of the login: {kind}", hive=hive)
 
 
 def refuse(hive: HiveProcess, path: str, body: dict[str, Any] | None = None) -> tuple[int, str, str]:

@@ -94,6 +94,7 @@ async def test_the_shell_ends_once_all_that_it_wrote_was_shown(rig: Rig) -> None
     rig.harness.streams[terminal.id].close()
     ended = await rig.ended(terminal)
     assert (ended.ending, ended.status, ended.bytes_out) == (Ending.EXITED, 3, 8)
+    await eventually(lambda: viewer.endings)
     assert (viewer.shown, viewer.endings) == (b"the last", [3])
     await eventually(lambda: not rig.terminals.is_needed("alice"))
 
@@ -336,6 +337,7 @@ async def test_a_harness_of_another_start_of_the_container_has_none_of_the_old_t
     rig.attach(terminal, viewer)
     rig.terminals.greeted("alice", GENERATION + 1)
     assert (await rig.ended(terminal)).ending is Ending.STOPPED
+    await eventually(lambda: viewer.endings)
     assert viewer.endings == [None]
 
 
